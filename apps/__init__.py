@@ -1,0 +1,1 @@
+"""One Flask factory for each mount: HTTP in, HTTP out."""

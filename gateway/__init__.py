@@ -1,0 +1,1 @@
+"""The composition root: settings, the WSGI application, the command line."""

@@ -1,0 +1,1 @@
+"""Portico's library: models, accounts, sources and storage, free of any web framework."""

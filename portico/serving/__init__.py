@@ -1,0 +1,1 @@
+"""Serving models: signatures, tensors, the catalogue, the prediction service."""

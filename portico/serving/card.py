@@ -1,0 +1,250 @@
+"""``model.toml``: what a person adds to a model that the artefact cannot know."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from portico.serving.errors import ArtefactError
+from portico.serving.signature import (
+    AnswerKind,
+    AnswerSpec,
+    Choice,
+    Feature,
+    Kind,
+    Scalar,
+    Scores,
+    Signature,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CARD_NAME = "model.toml"
+"""File name of the card in a model's folder."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class FeatureCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Meaning of one feature; every key is optional.
+
+    ``choices`` is a list of values or a table from value to label; ``open = true`` makes the
+    choices suggestions instead of the only values allowed.
+    """
+
+    title: str = ""
+    description: str = ""
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: list[str | float | int] | dict[str, str] = msgspec.field(default_factory=list)
+    open: bool = False
+    default: str | float | int | bool | None = None
+    optional: bool | None = None
+
+
+class AnswerCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How the answer reads: its title and unit, the class labels, how many are shown."""
+
+    kind: AnswerKind | None = None
+    title: str = ""
+    unit: str = ""
+    labels: list[str] = msgspec.field(default_factory=list)
+    labels_file: str | None = None
+    scores: Scores | None = None
+    top: Positive = 5
+
+
+class ImageCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """From picture to tensor, in this order: orientation, resize, crop, colour, scale, normalise.
+
+    Attributes:
+        resize: length of the shorter side in pixels, or [height, width]; None keeps the size.
+        crop: centre crop in pixels, side of a square or [height, width]; None crops nothing.
+        color: order of the channels; ``L`` is one channel of grey.
+        scale: range of a channel before ``mean`` and ``std``: 0..1 or 0..255.
+        mean: subtracted from each channel, in the unit of ``scale``.
+        std: divides each channel afterwards.
+        layout: order of the axes of one picture.
+        invert: whether dark strokes on light paper become light strokes on dark.
+    """
+
+    resize: Positive | tuple[Positive, Positive] | None = None
+    crop: Positive | tuple[Positive, Positive] | None = None
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    scale: Literal["0..1", "0..255"] = "0..1"
+    mean: list[float] = msgspec.field(default_factory=list)
+    std: list[float] = msgspec.field(default_factory=list)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    invert: bool = False
+
+
+class LimitsCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What one worker lets this model hold.
+
+    Attributes:
+        queue_rows: rows that may run and wait at once; more are refused with 503.
+        concurrency: runs at once; None leaves it to the number of threads.
+        deadline: seconds that a request may wait for its turn; later is 504.
+    """
+
+    queue_rows: Positive = 4096
+    concurrency: Positive | None = None
+    deadline: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+
+
+class ModelCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole of ``model.toml``; every key is optional."""
+
+    title: str = ""
+    description: str = ""
+    feature_names: list[str] = msgspec.field(default_factory=list)
+    features: dict[str, FeatureCard] = msgspec.field(default_factory=dict)
+    answer: AnswerCard = msgspec.field(default_factory=AnswerCard)
+    image: ImageCard | None = None
+    limits: LimitsCard = msgspec.field(default_factory=LimitsCard)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read ``model.toml`` and the labels file it names from a model's folder.
+
+    Raises:
+        ArtefactError: the file is not TOML, or a key is unknown or of the wrong type.
+    """
+    path = folder / CARD_NAME
+    try:
+        card = msgspec.toml.decode(path.read_bytes(), type=ModelCard)
+    except FileNotFoundError:
+        return ModelCard()
+    except (msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{CARD_NAME} of '{folder.name}': {error}") from error
+    if card.answer.labels_file is None:
+        return card
+    labels = _read_labels(folder, card.answer.labels_file)
+    return msgspec.structs.replace(card, answer=msgspec.structs.replace(card.answer, labels=labels))
+
+
+def _read_labels(folder: Path, name: str) -> list[str]:
+    """Read one label a line, a JSON list, or a JSON object from index to label."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ArtefactError(f"labels_file '{name}' lies outside the model's folder")
+    try:
+        if path.suffix != ".json":
+            return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        labels = msgspec.json.decode(path.read_bytes(), type=list[str] | dict[str, Any])
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise ArtefactError(f"labels_file '{name}' cannot be read: {error}") from error
+    if isinstance(labels, list):
+        return labels
+    try:
+        ordered = sorted(labels.items(), key=lambda item: int(item[0]))
+    except ValueError:
+        raise ArtefactError(f"labels_file '{name}': the keys must be class indexes") from None
+    # Some published ImageNet files pair each name with its WordNet id: ["n01440764", "tench"].
+    return [str(v[-1]) if isinstance(v, list) and v else str(v) for _, v in ordered]
+
+
+def describe(signature: Signature, card: ModelCard) -> Signature:
+    """Add what the card says to the signature that the artefact gave.
+
+    Raises:
+        ArtefactError: the card names a feature that the model lacks, or labels do not fit.
+    """
+    known = [feature.name for feature in signature.features]
+    for name in card.features:
+        if name not in known:
+            raise ArtefactError(
+                f"{CARD_NAME} describes a feature '{name}'; the model has: {', '.join(known)}"
+            )
+    features = tuple(
+        _described(feature, card.features[feature.name])
+        if feature.name in card.features
+        else feature
+        for feature in signature.features
+    )
+    return dataclasses.replace(signature, features=features, answer=_answer(signature, card.answer))
+
+
+def _described(feature: Feature, card: FeatureCard) -> Feature:
+    choices = _choices(feature, card)
+    default = card.default
+    if default is not None:
+        default = _as_kind(feature, default, "default")
+    return dataclasses.replace(
+        feature,
+        title=card.title or feature.title,
+        description=card.description or feature.description,
+        unit=card.unit or feature.unit,
+        minimum=feature.minimum if card.minimum is None else card.minimum,
+        maximum=feature.maximum if card.maximum is None else card.maximum,
+        step=feature.step if card.step is None else card.step,
+        choices=choices or feature.choices,
+        closed=not card.open if choices else feature.closed and not card.open,
+        default=feature.default if default is None else default,
+        optional=feature.optional if card.optional is None else card.optional,
+    )
+
+
+def _choices(feature: Feature, card: FeatureCard) -> tuple[Choice, ...]:
+    pairs = (
+        card.choices.items()
+        if isinstance(card.choices, dict)
+        else [(value, str(value)) for value in card.choices]
+    )
+    return tuple(Choice(_as_kind(feature, value, "choices"), label) for value, label in pairs)
+
+
+def _as_kind(feature: Feature, value: Scalar, key: str) -> Scalar:
+    """Turn a value of the card into what the feature holds; TOML table keys are always text."""
+    try:
+        match feature.kind:
+            case Kind.NUMBER:
+                return float(value)
+            case Kind.INTEGER:
+                return int(value)
+            case Kind.BOOLEAN:
+                return bool(value)
+            case _:
+                return str(value)
+    except ValueError:
+        raise ArtefactError(
+            f"{CARD_NAME}: {key} of feature '{feature.name}': {value!r} is no {feature.kind}"
+        ) from None
+
+
+def _answer(signature: Signature, card: AnswerCard) -> AnswerSpec:
+    answer = signature.answer
+    if card.labels and answer.kind is not AnswerKind.CLASSIFICATION:
+        answer = _classification(signature, len(card.labels))
+    classes = answer.classes or tuple(range(len(card.labels)))
+    if card.labels and len(card.labels) != len(classes):
+        raise ArtefactError(
+            f"{CARD_NAME} gives {len(card.labels)} labels; the model has {len(classes)} classes"
+        )
+    return dataclasses.replace(
+        answer,
+        kind=card.kind or answer.kind,
+        classes=classes,
+        labels=tuple(card.labels) or tuple(str(value) for value in classes),
+        scores_are=card.scores or answer.scores_are,
+        title=card.title,
+        unit=card.unit,
+        top=card.top,
+    )
+
+
+def _classification(signature: Signature, classes: int) -> AnswerSpec:
+    """Take the one float output as class scores, since the card brought labels for them."""
+    floats = [o for o in signature.outputs if o.datatype.is_float and o.row_size in (classes, -1)]
+    if len(floats) != 1:
+        raise ArtefactError(
+            f"{CARD_NAME} gives {classes} labels, but no single output has {classes} scores a row"
+        )
+    return AnswerSpec(
+        kind=AnswerKind.CLASSIFICATION, scores=floats[0].name, classes=tuple(range(classes))
+    )

@@ -1,0 +1,1 @@
+"""From what people and programs send to tensors, and back."""

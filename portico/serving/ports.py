@@ -1,0 +1,36 @@
+"""The small interfaces between serving and what plugs into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from portico.serving.signature import Signature
+    from portico.serving.tensors import Tensors
+
+
+class Runtime(Protocol):
+    """Runs one artefact. ``run`` is called from many threads at once."""
+
+    platform: str
+    """``<project>_<format>`` as the protocol's model metadata names it."""
+
+    signature: Signature
+    """As the artefact alone tells it, before ``model.toml`` adds to it."""
+
+    def run(self, inputs: Tensors, outputs: tuple[str, ...] | None) -> Tensors:
+        """Run the model.
+
+        Args:
+            inputs: one array an input, of the signature's datatypes and shapes.
+            outputs: names wanted, in this order; None for all.
+
+        Raises:
+            ModelRefused: the model does not accept these values.
+            ModelFailed: the model raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the artefact holds. No ``run`` follows."""
+        ...

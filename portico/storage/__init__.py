@@ -1,0 +1,1 @@
+"""The gateway's own database; implements the ports of serving and accounts."""
