@@ -1,0 +1,68 @@
+"""Which files that execute code may be opened: those that the operator allowed, by hash.
+
+A pickle runs whatever its author wrote the moment it is opened (Python documentation, "pickle",
+first warning). Naming a file on the command line allows that very content, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from portico.serving.errors import ArtefactNotAllowed
+
+
+class Allowance:
+    """The list of allowed hashes in the state folder.
+
+    Args:
+        path: the JSON file of the list, an object from sha256 in hex to the file's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, artefact: Path) -> bytes:
+        """Return the content of an allowed file; what was checked is what is returned.
+
+        Raises:
+            ArtefactNotAllowed: this content was never allowed.
+        """
+        data = artefact.read_bytes()
+        if hashlib.sha256(data).hexdigest() not in self._hashes():
+            raise ArtefactNotAllowed(
+                f"'{artefact.name}' is a pickle, which executes code when opened, and its content "
+                f"was not allowed. If you trust it: portico models allow {artefact.name}"
+            )
+        return data
+
+    def allow(self, artefact: Path) -> str:
+        """Allow the file's present content and return its sha256 in hex."""
+        digest = sha256_of(artefact)
+        hashes = self._hashes()
+        if digest not in hashes:
+            self._write({**hashes, digest: artefact.name})
+        return digest
+
+    def _hashes(self) -> dict[str, str]:
+        try:
+            hashes: dict[str, str] = json.loads(self._path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        return hashes
+
+    def _write(self, hashes: dict[str, str]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(hashes, file, indent=1)
+        Path(name).replace(self._path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

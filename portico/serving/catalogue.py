@@ -1,0 +1,315 @@
+"""The catalogue: which models and versions there are, and which of them can answer.
+
+A models folder holds ``NAME/model.toml`` and ``NAME/VERSION/artefact``. A version is in one of
+three states; one that fails to load never becomes the current one, and the others go on.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from portico.serving.allowance import sha256_of
+from portico.serving.card import CARD_NAME, describe, read_card
+from portico.serving.errors import (
+    ArtefactError,
+    ModelUnavailable,
+    ServingError,
+    UnknownModel,
+    UnknownVersion,
+)
+from portico.serving.gate import Gate
+from portico.serving.runtimes.registry import SUFFIXES, open_runtime
+from portico.serving.service import ServedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from portico.serving.allowance import Allowance
+    from portico.serving.metrics import PredictionMetrics
+
+log = structlog.get_logger(__name__)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """Where one version lies: its file or folder, and the folder that holds ``model.toml``."""
+
+    model: str
+    version: str
+    path: Path
+    folder: Path
+
+    def file(self) -> Path:
+        """Return the one model file of this version.
+
+        Raises:
+            ArtefactError: its folder holds none, or several.
+        """
+        if self.path.is_file():
+            return self.path
+        files = sorted(p for p in self.path.iterdir() if p.suffix in SUFFIXES)
+        if len(files) == 1:
+            return files[0]
+        what = f"{len(files)} model files, not one" if files else "no model file"
+        raise ArtefactError(f"the folder holds {what}; known endings: {', '.join(SUFFIXES)}")
+
+
+class State(StrEnum):
+    """What a version can do."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a model and what became of loading it."""
+
+    artefact: Artefact
+    state: State = State.LOADING
+    served: ServedModel | None = None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The version's number."""
+        return self.artefact.version
+
+
+@dataclass(slots=True)
+class Model:
+    """A name and its versions, the newest first."""
+
+    name: str
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def current(self) -> Version:
+        """The newest version that did not fail; the newest of all when every one did."""
+        return next((v for v in self.versions if v.state is not State.FAILED), self.versions[0])
+
+    @property
+    def title(self) -> str:
+        """What a person calls the model."""
+        served = self.current.served
+        return served.title if served else self.name
+
+
+class Catalogue:
+    """Loads artefacts and finds the version that answers.
+
+    Args:
+        artefacts: what to load; the same version twice is an :class:`ArtefactError`.
+        allowance: which files may execute code.
+        metrics: where predictions are counted.
+        threads: threads that one run may use.
+        concurrency: runs of one model at once, where its card leaves it open.
+    """
+
+    def __init__(
+        self,
+        artefacts: Iterable[Artefact],
+        allowance: Allowance,
+        metrics: PredictionMetrics,
+        *,
+        threads: int = 1,
+        concurrency: int = 8,
+    ) -> None:
+        self._models = _models(artefacts)
+        self._allowance = allowance
+        self._metrics = metrics
+        self._threads = threads
+        self._concurrency = concurrency
+        self._loaded = threading.Event()
+        self.revision = 0
+        """Grows with each change, so that what was looked up can be kept until then."""
+
+    def load(self, wait: float) -> None:
+        """Load every version in the background, and wait for it up to ``wait`` seconds."""
+        threading.Thread(target=self._load_all, name="catalogue", daemon=True).start()
+        self._loaded.wait(wait)
+
+    def models(self) -> Sequence[Model]:
+        """Return the models in the order of their names."""
+        return sorted(self._models.values(), key=lambda model: model.name)
+
+    def model(self, name: str) -> Model:
+        """Return a model by name.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        try:
+            return self._models[name]
+        except KeyError:
+            raise UnknownModel(f"there is no model '{name[:100]}'") from None
+
+    def version(self, name: str, version: str | None = None) -> Version:
+        """Return one version of a model, or its current one.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            UnknownVersion: the model has no such version.
+        """
+        model = self.model(name)
+        if version is None:
+            return model.current
+        for candidate in model.versions:
+            if candidate.name == version:
+                return candidate
+        known = ", ".join(v.name for v in model.versions)
+        raise UnknownVersion(f"model '{name}' has no version '{version[:20]}'; it has: {known}")
+
+    def served(self, name: str, version: str | None = None) -> ServedModel:
+        """Return a version that answers.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            UnknownVersion: the model has no such version.
+            ModelUnavailable: it is loading, or it failed to load.
+        """
+        found = self.version(name, version)
+        if found.served is not None:
+            return found.served
+        if found.state is State.LOADING:
+            raise ModelUnavailable(f"model '{name}' is loading", retry_after=1)
+        raise ModelUnavailable(f"model '{name}' version {found.name} failed to load")
+
+    def is_ready(self) -> bool:
+        """Tell whether each version can answer."""
+        return all(
+            version.state is State.READY
+            for model in self._models.values()
+            for version in model.versions
+        )
+
+    def close(self) -> None:
+        """Free every artefact."""
+        for model in self._models.values():
+            for version in model.versions:
+                if version.served:
+                    version.served.close()
+
+    def _load_all(self) -> None:
+        for model in self._models.values():
+            for version in model.versions:
+                self._load(version)
+        self._loaded.set()
+
+    def _load(self, version: Version) -> None:
+        artefact = version.artefact
+        ready = self._metrics.ready.labels(artefact.model, artefact.version)
+        ready.set(0)
+        try:
+            version.served = self._open(artefact)
+        except ServingError as error:
+            version.problem = error.message
+        except Exception as error:
+            log.exception("model_failed", model=artefact.model, version=artefact.version)
+            version.problem = f"{type(error).__name__} while loading; the log has the details"
+        version.state = State.READY if version.served else State.FAILED
+        self.revision += 1
+        if version.served:
+            ready.set(1)
+            self._metrics.info.labels(
+                artefact.model, artefact.version, version.served.platform, version.served.sha256
+            ).set(1)
+        else:
+            log.error(
+                "model_failed",
+                model=artefact.model, version=artefact.version, problem=version.problem,
+            )  # fmt: skip
+
+    def _open(self, artefact: Artefact) -> ServedModel:
+        card = read_card(artefact.folder)
+        file = artefact.file()
+        runtime = open_runtime(file, self._threads, self._allowance)
+        signature = runtime.signature
+        if card.image:
+            # Pillow is imported only for models that look at pictures.
+            from portico.serving.codecs.images import with_image  # noqa: PLC0415
+
+            signature = with_image(signature, card)
+        return ServedModel(
+            name=artefact.model,
+            version=artefact.version,
+            sha256=sha256_of(file),
+            card=card,
+            signature=describe(signature, card),
+            runtime=runtime,
+            gate=Gate(card.limits, self._concurrency),
+            meter=self._metrics.meter(artefact.model, artefact.version),
+        )
+
+
+def _models(artefacts: Iterable[Artefact]) -> dict[str, Model]:
+    models: dict[str, Model] = {}
+    for artefact in sorted(artefacts, key=lambda a: int(a.version), reverse=True):
+        versions = models.setdefault(artefact.model, Model(artefact.model)).versions
+        for other in versions:
+            if other.name == artefact.version:
+                raise ArtefactError(
+                    f"model '{artefact.model}' version {artefact.version} is given twice: "
+                    f"'{other.artefact.path}' and '{artefact.path}'"
+                )
+        versions.append(Version(artefact))
+    return models
+
+
+def find_artefacts(path: Path) -> list[Artefact]:
+    """Find what a path names: a model file, one model's folder, or a folder of models.
+
+    A lone file is version 1 of a model named after it.
+
+    Raises:
+        ArtefactError: nothing there, not readable, or not laid out as a models folder.
+    """
+    try:
+        if path.is_file():
+            return [_lone(path)]
+        if not path.is_dir():
+            raise ArtefactError(f"'{path}' does not exist")
+        entries = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if any(entry.name.isdecimal() for entry in entries):
+            return _of_model(path)
+        found = [artefact for entry in entries for artefact in _of_model(entry)]
+    except PermissionError as error:
+        raise ArtefactError(f"'{error.filename}' is not readable") from error
+    if not found:
+        raise ArtefactError(
+            f"'{path}' holds no models; a model is a folder such as iris/1/model.onnx"
+        )
+    return found
+
+
+def _lone(path: Path) -> Artefact:
+    if path.suffix not in SUFFIXES:
+        raise ArtefactError(f"'{path.name}' is no model file; known endings: {', '.join(SUFFIXES)}")
+    _check_name(path.stem)
+    return Artefact(path.stem, "1", path, path.parent)
+
+
+def _of_model(folder: Path) -> list[Artefact]:
+    versions = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
+    if not versions and not (folder / CARD_NAME).exists():
+        return []
+    _check_name(folder.resolve().name)
+    name = folder.resolve().name
+    return [Artefact(name, str(int(version.name)), version, folder) for version in versions]
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ArtefactError(
+            f"'{name}' cannot be a model's name; use letters, digits, '.', '_', '-' and spaces"
+        )

@@ -1,0 +1,74 @@
+"""A model's bounded queue: how many rows may run and wait, and how many runs there are at once."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from portico.serving.errors import DeadlineExceeded, InvalidInput, QueueFull
+
+if TYPE_CHECKING:
+    from portico.serving.card import LimitsCard
+
+
+class Gate:
+    """Admits rows as long as there is room, and lets a few runs through at a time.
+
+    What does not fit is refused at once: a caller that must wait longer than it can use the
+    answer for is better told so.
+
+    Args:
+        limits: of the model.
+        concurrency: runs at once, where ``limits`` leaves it open.
+    """
+
+    __slots__ = ("_concurrency", "_deadline", "_limit", "_lock", "_running", "_turn", "rows")
+
+    def __init__(self, limits: LimitsCard, concurrency: int) -> None:
+        self._limit = limits.queue_rows
+        self._deadline = limits.deadline
+        self._concurrency = limits.concurrency or concurrency
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._running = 0
+        self.rows = 0
+        """Rows that run or wait now."""
+
+    def enter(self, rows: int) -> None:
+        """Take a turn for ``rows``, waiting for it when all are taken.
+
+        Raises:
+            InvalidInput: more rows than the queue ever holds.
+            QueueFull: no room now.
+            DeadlineExceeded: no turn came in time.
+        """
+        with self._lock:
+            if self.rows + rows > self._limit:
+                self._refuse(rows)
+            self.rows += rows
+            if self._running >= self._concurrency:
+                self._wait(rows)
+            self._running += 1
+
+    def leave(self, rows: int) -> None:
+        """Give the turn back."""
+        with self._lock:
+            self.rows -= rows
+            self._running -= 1
+            if self.rows:
+                self._turn.notify()
+
+    def _refuse(self, rows: int) -> None:
+        if rows > self._limit:
+            raise InvalidInput.at(
+                "inputs", f"hold {rows} rows; this model takes at most {self._limit} at once"
+            )
+        raise QueueFull(f"the model's queue is full ({self.rows} rows); try again in a moment")
+
+    def _wait(self, rows: int) -> None:
+        end = monotonic() + self._deadline
+        while self._running >= self._concurrency:
+            if not self._turn.wait(end - monotonic()):
+                self.rows -= rows
+                raise DeadlineExceeded(f"no turn came within {self._deadline:g} seconds")

@@ -1,0 +1,54 @@
+"""Which runtime opens which kind of file.
+
+To serve another framework: write a module with a class as :class:`portico.serving.ports.Runtime`
+describes it, and add the file's suffix here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from portico.serving.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from portico.serving.allowance import Allowance
+    from portico.serving.ports import Runtime
+
+SUFFIXES: Final = (".onnx", ".joblib")
+"""File name endings of artefacts that can be served."""
+
+PICKLES: Final = frozenset({".joblib"})
+"""Those of them that execute code when they are opened."""
+
+
+def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
+    """Open an artefact with the runtime of its suffix.
+
+    Args:
+        path: the artefact's file.
+        threads: threads that one run may use.
+        allowance: which files may execute code.
+
+    Raises:
+        ArtefactError: it cannot be served.
+        ArtefactNotAllowed: it executes code and was not allowed.
+    """
+    # Each framework is imported only when one of its files is opened.
+    if path.suffix == ".onnx":
+        from portico.serving.runtimes.onnx import ONNXModel  # noqa: PLC0415
+
+        return ONNXModel(path, threads)
+    if path.suffix == ".joblib":
+        data = allowance.read(path)
+        try:
+            from portico.serving.runtimes.sklearn import SklearnModel  # noqa: PLC0415
+        except ImportError as error:
+            raise ArtefactError(
+                f"'{path.name}' needs {error.name}: pip install 'portico[sklearn]'"
+            ) from error
+        return SklearnModel(data, path.name)
+    raise ArtefactError(
+        f"'{path.name}' is no artefact that can be served; known endings: {', '.join(SUFFIXES)}"
+    )

@@ -1,0 +1,308 @@
+"""scikit-learn estimators and pipelines from joblib files, run as they are.
+
+What an estimator takes is read from the attributes that fitting leaves behind (scikit-learn's
+developer guide, "Estimated Attributes"): names, number and kind of columns, categories, classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import joblib
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from portico.serving.errors import ArtefactError, ModelFailed, ModelRefused
+from portico.serving.signature import (
+    Choice,
+    Feature,
+    Kind,
+    Scalar,
+    Signature,
+    answer_of,
+    features_of,
+)
+from portico.serving.tensors import VARIABLE, Array, Datatype, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+INPUT: Final = "input"
+"""Name of the matrix input of models without named columns of their own kind."""
+
+# A matrix is as good as a frame where every column is a number, and costs a tenth.
+warnings.filterwarnings("ignore", message="X does not have valid feature names")
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What fitting left behind about one column of a frame."""
+
+    name: str
+    is_text: bool = False
+    categories: tuple[Scalar, ...] = ()
+    closed: bool = False
+    optional: bool = False
+
+
+class SklearnModel:
+    """One fitted estimator.
+
+    Args:
+        data: the content of a joblib file that was allowed to execute code.
+        name: file name for messages.
+
+    Raises:
+        ArtefactError: no fitted estimator that predicts.
+    """
+
+    platform = "sklearn_joblib"
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._estimator = _load(data, name)
+        columns = _columns(self._estimator)
+        self._takes_text = _is_text_model(self._estimator)
+        self._frame = [c.name for c in columns] if _needs_frame(self._estimator, columns) else None
+        inputs = self._inputs(columns)
+        features = _features(inputs, columns)
+        blank = Signature(inputs, (), features)
+        outputs = self._outputs(blank)
+        classes = _classes(self._estimator)
+        self.signature = Signature(
+            inputs,
+            outputs,
+            features,
+            answer_of(outputs, classes, regression=is_regressor(self._estimator)),
+        )
+
+    def run(self, inputs: Tensors, outputs: tuple[str, ...] | None) -> Tensors:
+        """Run the estimator; see :class:`portico.serving.ports.Runtime`."""
+        x = self._matrix(inputs)
+        wanted = outputs or tuple(spec.name for spec in self.signature.outputs)
+        try:
+            return {name: _tensor(_METHODS[name](self._estimator, x)) for name in wanted}
+        except (ValueError, TypeError) as error:
+            # scikit-learn answers bad values with these two: an unknown category, a NaN.
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise ModelRefused(f"the model refused the input: {reason}") from error
+        except Exception as error:
+            raise ModelFailed("the model failed on this input") from error
+
+    def close(self) -> None:
+        """Free the estimator."""
+        del self._estimator
+
+    def _inputs(self, columns: Sequence[Column]) -> tuple[TensorSpec, ...]:
+        if self._takes_text:
+            return (TensorSpec("text", Datatype.BYTES, (VARIABLE,)),)
+        if any(column.is_text for column in columns):
+            return tuple(
+                TensorSpec(c.name, Datatype.BYTES if c.is_text else Datatype.FP64, (VARIABLE, 1))
+                for c in columns
+            )
+        return (TensorSpec(INPUT, Datatype.FP64, (VARIABLE, len(columns))),)
+
+    def _matrix(self, inputs: Tensors) -> Any:
+        if self._takes_text:
+            return inputs["text"]
+        if self._frame is None:
+            return inputs[INPUT]
+        import pandas as pd  # noqa: PLC0415 only models fitted on a frame need it
+
+        if INPUT in inputs:
+            return pd.DataFrame(inputs[INPUT], columns=self._frame)
+        return pd.DataFrame({name: _cells(inputs[name]) for name in self._frame})
+
+    def _outputs(self, blank: Signature) -> tuple[TensorSpec, ...]:
+        """Run once on an example row to see what comes out."""
+        names = _output_names(self._estimator)
+        self.signature = dataclasses.replace(
+            blank, outputs=tuple(TensorSpec(n, Datatype.FP64, (VARIABLE,)) for n in names)
+        )
+        try:
+            trial = self.run(_trial_row(blank), None)
+        except (ModelRefused, ModelFailed) as error:
+            raise ArtefactError(f"a trial run failed: {error.__cause__}") from error
+        return tuple(
+            TensorSpec(n, Datatype.of(a.dtype), (VARIABLE, *a.shape[1:])) for n, a in trial.items()
+        )
+
+
+def _load(data: bytes, name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        try:
+            estimator = joblib.load(io.BytesIO(data))
+        except Exception as error:
+            raise ArtefactError(f"'{name}' cannot be opened: {error}") from error
+    if not any(hasattr(estimator, method) for method in ("predict", "transform")):
+        raise ArtefactError(
+            f"'{name}' holds a {type(estimator).__name__}; a fitted estimator is expected"
+        )
+    # One request is one thread: a pool of its own for each call costs more than it gains.
+    single = {key: 1 for key in estimator.get_params() if key.split("__")[-1] == "n_jobs"}
+    return estimator.set_params(**single)
+
+
+def _output_names(estimator: Any) -> tuple[str, ...]:
+    if is_classifier(estimator):
+        return ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
+    return ("prediction",) if hasattr(estimator, "predict") else ("features",)
+
+
+_METHODS: Final[dict[str, Any]] = {
+    "label": lambda estimator, x: estimator.predict(x),
+    "probabilities": lambda estimator, x: estimator.predict_proba(x),
+    "prediction": lambda estimator, x: estimator.predict(x),
+    "features": lambda estimator, x: estimator.transform(x),
+}
+
+
+def _tensor(value: Any) -> Array:
+    if isinstance(value, list):  # A multi-output classifier gives one matrix an output.
+        value = np.stack(value, axis=1)
+    if hasattr(value, "toarray"):
+        value = value.toarray()
+    array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind in "US" else array
+
+
+def _classes(estimator: Any) -> tuple[Scalar, ...]:
+    classes = getattr(estimator, "classes_", None)
+    if not isinstance(classes, np.ndarray):
+        return ()
+    return tuple(classes.tolist())
+
+
+def _is_text_model(estimator: Any) -> bool:
+    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+    return bool(get_tags(first).input_tags.string and not get_tags(first).input_tags.two_d_array)
+
+
+def _needs_frame(estimator: Any, columns: Sequence[Column]) -> bool:
+    return any(column.is_text for column in columns) or (
+        hasattr(estimator, "feature_names_in_") and any(_column_transformers(estimator))
+    )
+
+
+def _columns(estimator: Any) -> list[Column]:
+    """Return the columns in the order of fitting.
+
+    Raises:
+        ArtefactError: the estimator is not fitted.
+    """
+    if _is_text_model(estimator):
+        return []
+    names = getattr(estimator, "feature_names_in_", None)
+    count = getattr(estimator, "n_features_in_", None if names is None else len(names))
+    if count is None:
+        raise ArtefactError(f"the {type(estimator).__name__} is not fitted")
+    optional = _takes_missing(estimator)
+    known = [str(n) for n in names] if names is not None else [f"x{i + 1}" for i in range(count)]
+    columns = {name: Column(name, optional=optional) for name in known}
+    for transformer in _column_transformers(estimator):
+        columns |= dict(_transformed_columns(transformer, known))
+    return list(columns.values())
+
+
+def _column_transformers(estimator: Any) -> Iterator[ColumnTransformer]:
+    """Yield the column transformer that sees the columns as they come in, if there is one."""
+    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(first, Pipeline):
+        yield from _column_transformers(first)
+    elif isinstance(first, ColumnTransformer):
+        yield first
+
+
+def _transformed_columns(
+    transformer: ColumnTransformer, known: Sequence[str]
+) -> Iterator[tuple[str, Column]]:
+    for _, step, selected in transformer.transformers_:
+        if isinstance(step, str):  # "passthrough" and "drop" tell nothing about a column.
+            continue
+        picked = [selected] if isinstance(selected, str | int) else list(selected)
+        categories = _categories(step)
+        closed = _refuses_unknown(step)
+        optional = _takes_missing(step)
+        for position, key in enumerate(picked):
+            name = str(key) if isinstance(key, str) else known[int(key)]
+            values = categories[position] if categories else ()
+            yield (
+                name,
+                Column(
+                    name,
+                    is_text=_is_text_model(step) or any(isinstance(v, str) for v in values),
+                    categories=values,
+                    closed=closed,
+                    optional=optional,
+                ),
+            )
+
+
+def _steps(step: Any) -> list[Any]:
+    return [s for _, s in step.steps] if isinstance(step, Pipeline) else [step]
+
+
+def _categories(step: Any) -> list[tuple[Scalar, ...]]:
+    """Return what an encoder in ``step`` saw in each column, without missing values."""
+    for inner in _steps(step):
+        if hasattr(inner, "categories_"):
+            return [
+                tuple(v for v in values.tolist() if v not in (None, "") and v == v)  # noqa: PLR0124 NaN differs from itself
+                for values in inner.categories_
+            ]
+    return []
+
+
+def _takes_missing(step: Any) -> bool:
+    """Tell whether missing values are meant: more estimators bear them than were trained on them."""
+    first = _steps(step)[0]
+    return type(first).__module__.startswith("sklearn.impute") or type(first).__name__.startswith(
+        "HistGradientBoosting"
+    )
+
+
+def _refuses_unknown(step: Any) -> bool:
+    return any(getattr(inner, "handle_unknown", None) == "error" for inner in _steps(step))
+
+
+def _features(inputs: tuple[TensorSpec, ...], columns: Sequence[Column]) -> tuple[Feature, ...]:
+    names = [c.name for c in columns] if len(inputs) == 1 and columns else []
+    features = features_of(inputs, names)
+    by_name = {column.name: column for column in columns}
+    return tuple(_with_column(f, by_name[f.name]) if f.name in by_name else f for f in features)
+
+
+def _with_column(feature: Feature, column: Column) -> Feature:
+    return dataclasses.replace(
+        feature,
+        choices=tuple(Choice(value, str(value)) for value in column.categories),
+        closed=column.closed,
+        optional=column.optional,
+    )
+
+
+def _trial_row(signature: Signature) -> Tensors:
+    row: Tensors = {}
+    for spec in signature.inputs:
+        row[spec.name] = np.zeros((1, *spec.row_shape), dtype=spec.datatype.dtype)
+    for feature in signature.features:
+        target = row[feature.tensor].reshape(1, -1)
+        value = feature.example() if feature.kind is not Kind.TEXT else feature.example() or "text"
+        target[0, feature.column or 0] = value
+    return row
+
+
+def _cells(array: Array) -> Array:
+    """Return one column of a frame; an empty text is a missing one, as pandas reads CSV files."""
+    column = array.reshape(-1)
+    if column.dtype == object:
+        column = np.array([np.nan if value == "" else value for value in column], dtype=object)
+    return column
