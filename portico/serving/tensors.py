@@ -95,6 +95,21 @@ def limits_of(datatype: Datatype) -> tuple[float, float]:
     return int(integers.min), int(integers.max)
 
 
+def holds(datatype: Datatype, value: float) -> bool:
+    """Tell whether a number datatype can hold ``value``, rounded where it is a float."""
+    smallest, largest = limits_of(datatype)
+    if smallest <= value <= largest:
+        return True
+    if not datatype.is_float:
+        return False
+    # The shortest text of the largest float lies a little above it, and rounds back to it.
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.array(value, dtype=datatype.dtype)))
+    except OverflowError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, datatype and shape of one input or output; ``-1`` is a variable dimension."""

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from portico.serving.errors import InvalidInput, Problem
-from portico.serving.tensors import Array, Datatype, Tensors, TensorSpec, limits_of
+from portico.serving.tensors import Array, Datatype, Tensors, TensorSpec, holds
 
 if TYPE_CHECKING:
     from portico.serving.signature import Signature
@@ -114,6 +114,8 @@ def refuse_repeated_keys(body: bytes) -> None:
         json.loads(body, object_pairs_hook=unique, parse_int=str, parse_float=str)
     except RecursionError:
         raise InvalidInput.at("body", "is nested too deeply") from None
+    except UnicodeDecodeError:  # In members that nobody reads, and so nobody decoded.
+        raise InvalidInput.at("body", "is not valid UTF-8") from None
 
 
 def _known_keys(request: InferRequest) -> int:
@@ -231,7 +233,10 @@ def array_from_json(
         raise _out_of_range(flat, datatype, nesting, where) from None
     if datatype.is_float and not np.isfinite(array).all():
         raise _out_of_range(flat, datatype, nesting, where)
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except ValueError:  # No elements, yet dimensions that no memory could hold.
+        raise InvalidInput.at(where, f"shape {_short(shape)} is larger than can be held") from None
 
 
 _ELEMENT_TYPES: Final[dict[Datatype, frozenset[type]]] = {
@@ -274,17 +279,16 @@ def _wrong_element(
         datatype.dtype.kind, "a whole number"
     )
     return InvalidInput.at(
-        f"{where}{_place(index, nesting)}", f"is {_shown(value)}; {datatype} takes {wanted}"
+        f"{where}{_place(index, nesting)}", f"is {shown_json(value)}; {datatype} takes {wanted}"
     )
 
 
 def _out_of_range(
     flat: list[Any], datatype: Datatype, nesting: tuple[int, ...], where: str
 ) -> InvalidInput:
-    low, high = limits_of(datatype)
-    index, value = next((i, v) for i, v in enumerate(flat) if not low <= v <= high)
+    index, value = next((i, v) for i, v in enumerate(flat) if not holds(datatype, v))
     return InvalidInput.at(
-        f"{where}{_place(index, nesting)}", f"is {_shown(value)}; that does not fit {datatype}"
+        f"{where}{_place(index, nesting)}", f"is {shown_json(value)}; that does not fit {datatype}"
     )
 
 
@@ -292,7 +296,10 @@ def _place(index: int, nesting: tuple[int, ...]) -> str:
     return "".join(f"[{i}]" for i in np.unravel_index(index, nesting))
 
 
-def _shown(value: Any) -> str:
+def shown_json(value: Any) -> str:
+    """Show a refused JSON value, cut short; of an array or object, only that it is one."""
+    if isinstance(value, list | dict):
+        return "an array" if isinstance(value, list) else "an object"
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from portico.serving.codecs.json_tensors import array_from_json
+from portico.serving.codecs.json_tensors import array_from_json, shown_json
 from portico.serving.errors import InvalidInput
 from portico.serving.signature import Feature, Kind
-from portico.serving.tensors import VARIABLE, limits_of
+from portico.serving.tensors import VARIABLE, holds
 
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
@@ -90,6 +90,8 @@ def expected(feature: Feature) -> str:
 
 def shown(value: Any) -> str:
     """Show a refused value, cut short."""
+    if isinstance(value, list | dict):
+        return shown_json(value)
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -97,7 +99,7 @@ def shown(value: Any) -> str:
 def _number(value: Any, where: str) -> float | int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInput.at(where, f"is {shown(value)}; a number is expected")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput.at(where, f"is {value}; a finite number is expected")
     return value
 
@@ -110,12 +112,13 @@ def _integer(value: Any, where: str) -> int:
 
 
 def _read_number(text: str, where: str) -> float | int:
+    plain = text.replace("_", "x")  # Python alone takes 1_000 for a number.
     try:
-        return int(text)
+        return int(plain)
     except ValueError:
         pass
     try:
-        return float(text)
+        return float(plain)
     except ValueError:
         hint = "; write the decimals after a point" if text.replace(",", "").isdigit() else ""
         raise InvalidInput.at(where, f"{shown(text)} is no number{hint}") from None
@@ -126,8 +129,7 @@ def _in_range(feature: Feature, value: float, where: str) -> float:
     if (low is not None and value < low) or (high is not None and value > high):
         unit = f" {feature.unit}" if feature.unit else ""
         raise InvalidInput.at(where, f"is {shown(value)}; it must be {feature.range_text}{unit}")
-    smallest, largest = limits_of(feature.datatype)
-    if not smallest <= value <= largest:
+    if not holds(feature.datatype, value):
         raise InvalidInput.at(where, f"is {shown(value)}; that does not fit {feature.datatype}")
     return float(_among_choices(feature, value, where)) if feature.kind is Kind.NUMBER else value
 
