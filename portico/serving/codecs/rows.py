@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -15,7 +16,7 @@ from portico.serving.errors import InvalidInput, Problem
 from portico.serving.signature import Feature, Kind, Signature
 
 if TYPE_CHECKING:
-    from portico.serving.tensors import Array, Tensors
+    from portico.serving.tensors import Array, Tensors, TensorSpec
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -27,7 +28,8 @@ def tensors_from_rows(signature: Signature, rows: Sequence[Row], where: str = "r
     """Return the tensors of rows that JSON brought, one array an input, first axis the rows.
 
     Args:
-        signature: of the model; its picture feature, if any, must not be among the rows.
+        signature: of the model; its picture, if it takes one, is no part of rows, and the
+            picture's tensor is left to the caller.
         rows: a mapping from feature name to value each.
         where: what the rows are called in errors.
 
@@ -70,7 +72,8 @@ def tensors_from_csv(signature: Signature, text: str) -> Tensors:
         raise InvalidInput.at(f"line {reader.line_num}", f"is not valid CSV: {error}") from None
     if not rows:
         raise InvalidInput.at("line 2", "is missing; at least one row must follow the header")
-    known = [{f.name: row[f.name] for f in signature.features if f.name in row} for row in rows]
+    features = _features(signature)
+    known = [{f.name: row[f.name] for f in features if f.name in row} for row in rows]
     return _tensors(
         signature, known, places, read_value, lambda place, name: f"{place}, column '{name}'"
     )
@@ -79,10 +82,12 @@ def tensors_from_csv(signature: Signature, text: str) -> Tensors:
 def tensors_from_form(signature: Signature, fields: Mapping[str, str]) -> Tensors:
     """Return the tensors of one row that a form brought; places are the features' names.
 
+    An input that takes a picture is left out: its bytes are no field.
+
     Raises:
         InvalidInput: values that do not fit, each under the name of its feature.
     """
-    row = {f.name: fields.get(f.name, "") for f in signature.features if f.kind is not Kind.IMAGE}
+    row = {f.name: fields.get(f.name, "") for f in _features(signature)}
     return _tensors(signature, [row], [""], _read_form_value, lambda _, name: name)
 
 
@@ -106,16 +111,24 @@ def _read_form_value(feature: Feature, text: str, where: str) -> Any:
 
 
 def _read_array(text: str, where: str) -> Any:
-    return decode_json(text.encode(), ANY_JSON, where)
+    # Half a surrogate pair is no character; the decoder is to say so, not the encoder.
+    return decode_json(text.encode("utf-8", "surrogatepass"), ANY_JSON, where)
+
+
+def _features(signature: Signature) -> list[Feature]:
+    """Return the features that a row holds: all but the picture."""
+    return [feature for feature in signature.features if feature.kind is not Kind.IMAGE]
 
 
 def _check_header(signature: Signature, header: list[str]) -> None:
     if not any(header):
         raise InvalidInput.at("line 1", "is empty; a header with the feature names is expected")
-    repeated = {name for name in header if header.count(name) > 1 and name}
+    repeated = {name for name, count in Counter(header).items() if count > 1 and name}
     if repeated:
         raise InvalidInput.at("line 1", f"repeats the column '{min(repeated)}'")
-    missing = [f.name for f in signature.features if f.name not in header and not f.optional]
+    present = set(header)
+    wanted = [f.name for f in _features(signature) if not f.optional]
+    missing = [name for name in wanted if name not in present]
     if missing:
         raise InvalidInput.of(
             [Problem("line 1", f"lacks the column '{name}'") for name in missing[:MAX_PROBLEMS]]
@@ -133,15 +146,15 @@ def _tensors(
     problems: list[Problem] = []
     for row, place in zip(rows, places, strict=True):
         problems += _unknown_names(signature, row, place)
-    columns: list[list[Any]] = []
-    for feature in signature.features:
+    columns: dict[str, list[Any]] = {}
+    for feature in _features(signature):
         values: list[Any] = []
         for row, place in zip(rows, places, strict=True):
             try:
                 values.append(parse(feature, row.get(feature.name), place_of(place, feature.name)))
             except InvalidInput as error:
                 problems += error.details
-        columns.append(values)
+        columns[feature.name] = values
         if len(problems) >= MAX_PROBLEMS:
             break
     if problems:
@@ -150,28 +163,39 @@ def _tensors(
 
 
 def _unknown_names(signature: Signature, row: Row, place: str) -> list[Problem]:
-    return [
-        Problem(place, f"has no feature '{name}'; known: {', '.join(signature.feature_by_name)}")
-        for name in row
-        if name not in signature.feature_by_name
-    ]
+    problems: list[Problem] = []
+    for name in row:
+        feature = signature.feature_by_name.get(name)
+        if feature is None:
+            known = ", ".join(f.name for f in _features(signature))
+            problems.append(Problem(place, f"has no feature '{name}'; known: {known}"))
+        elif feature.kind is Kind.IMAGE:
+            problems.append(Problem(place, f"'{name}' is a picture; it cannot stand in a row"))
+    return problems
 
 
-def _stack(signature: Signature, columns: list[list[Any]], rows: int) -> Tensors:
+def _stack(signature: Signature, columns: Mapping[str, list[Any]], rows: int) -> Tensors:
+    """Return the tensors that rows fill; a picture's tensor is not among them."""
     tensors: Tensors = {}
     for spec in signature.inputs:
-        array: Array = np.empty((rows, *spec.row_shape), dtype=spec.datatype.dtype)
-        for feature, values in zip(signature.features, columns, strict=True):
-            if feature.tensor != spec.name:
-                continue
-            if feature.column is not None:
-                array[:, feature.column] = values
-            elif feature.kind is Kind.TENSOR:
-                array = _stack_arrays(values, feature.name)
-            else:
-                array.reshape(rows, -1)[:, 0] = values
-        tensors[spec.name] = array
+        features = [f for f in _features(signature) if f.tensor == spec.name]
+        if len(features) == 1 and features[0].kind is Kind.TENSOR:
+            tensors[spec.name] = _stack_arrays(columns[features[0].name], features[0].name)
+        elif features:
+            tensors[spec.name] = _filled(spec, features, columns, rows)
     return tensors
+
+
+def _filled(
+    spec: TensorSpec, features: list[Feature], columns: Mapping[str, list[Any]], rows: int
+) -> Array:
+    array: Array = np.empty((rows, *spec.row_shape), dtype=spec.datatype.dtype)
+    for feature in features:
+        if feature.column is not None:
+            array[:, feature.column] = columns[feature.name]
+        else:
+            array.reshape(rows, -1)[:, 0] = columns[feature.name]
+    return array
 
 
 def _stack_arrays(values: list[Array], name: str) -> Array:
