@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -135,16 +136,18 @@ def _read_labels(folder: Path, name: str) -> list[str]:
         raise ArtefactError(f"labels_file '{name}' lies outside the model's folder")
     try:
         if path.suffix != ".json":
-            return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+            lines = path.read_text("utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
         labels = msgspec.json.decode(path.read_bytes(), type=list[str] | dict[str, Any])
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ArtefactError(f"labels_file '{name}' cannot be read: {error}") from error
     if isinstance(labels, list):
         return labels
-    try:
-        ordered = sorted(labels.items(), key=lambda item: int(item[0]))
-    except ValueError:
-        raise ArtefactError(f"labels_file '{name}': the keys must be class indexes") from None
+    ordered = [(index, labels.get(str(index))) for index in range(len(labels))]
+    if any(value is None for _, value in ordered):
+        raise ArtefactError(
+            f"labels_file '{name}': the keys must be the class indexes 0 to {len(labels) - 1}"
+        )
     # Some published ImageNet files pair each name with its WordNet id: ["n01440764", "tench"].
     return [str(v[-1]) if isinstance(v, list) and v else str(v) for _, v in ordered]
 
@@ -201,20 +204,22 @@ def _choices(feature: Feature, card: FeatureCard) -> tuple[Choice, ...]:
 
 def _as_kind(feature: Feature, value: Scalar, key: str) -> Scalar:
     """Turn a value of the card into what the feature holds; TOML table keys are always text."""
+    wrong = ArtefactError(
+        f"{CARD_NAME}: {key} of feature '{feature.name}': {value!r} is no {feature.kind}"
+    )
+    if feature.kind is Kind.BOOLEAN:
+        if str(value).lower() not in ("true", "false"):
+            raise wrong
+        return str(value).lower() == "true"
+    if feature.kind not in (Kind.NUMBER, Kind.INTEGER):
+        return str(value)
     try:
-        match feature.kind:
-            case Kind.NUMBER:
-                return float(value)
-            case Kind.INTEGER:
-                return int(value)
-            case Kind.BOOLEAN:
-                return bool(value)
-            case _:
-                return str(value)
+        number = float(value)
     except ValueError:
-        raise ArtefactError(
-            f"{CARD_NAME}: {key} of feature '{feature.name}': {value!r} is no {feature.kind}"
-        ) from None
+        raise wrong from None
+    if not math.isfinite(number) or (feature.kind is Kind.INTEGER and number != int(number)):
+        raise wrong
+    return int(value) if feature.kind is Kind.INTEGER else number
 
 
 def _answer(signature: Signature, card: AnswerCard) -> AnswerSpec:
