@@ -1,0 +1,1 @@
+"""What every app shares: layout, static files, error answers."""
