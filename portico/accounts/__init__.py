@@ -1,1 +1,1 @@
-"""Who may do what: identities, passwords, sessions."""
+"""Who may do what: users, roles and sessions, free of any web framework and database library."""
