@@ -1,0 +1,85 @@
+"""What a starting server does with its state folder: open the accounts, and make the first user.
+
+Importing this module imports no database library; the first call that needs one does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from portico.accounts.identity import Role
+from portico.accounts.passwords import Passwords, generate_password
+from portico.accounts.ports import User
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from portico.accounts.ports import AccountStore
+
+FIRST_USER: Final = "admin"
+_FILE: Final = "portico.db"
+
+
+class FirstLogin(NamedTuple):
+    """The name and password made at the first start; shown once and kept nowhere."""
+
+    name: str
+    password: str
+
+
+def database_url(state: Path) -> str:
+    """Return where the database of a state folder is."""
+    return f"sqlite:///{(state / _FILE).resolve()}"
+
+
+def open_accounts(url: str) -> AccountStore:
+    """Open the accounts in a database, and make tables that are missing.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    # SQLAlchemy takes longer to import than most servers take to start.
+    from portico.storage.accounts import DatabaseAccountStore  # noqa: PLC0415
+    from portico.storage.database import open_database  # noqa: PLC0415
+
+    return DatabaseAccountStore(open_database(url))
+
+
+def bootstrap(state: Path) -> FirstLogin | None:
+    """Make the user ``admin`` with a new password, if the state folder knows no user yet.
+
+    When several servers start at once on one folder, exactly one of them gets the password. A
+    start that was killed half-way leaves nothing that keeps the next one from doing it.
+
+    Args:
+        state: the state folder; made with mode 0700 where it is missing.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _has_users(state / _FILE):
+        return None
+    from portico.storage.accounts import DatabaseAccountStore  # noqa: PLC0415
+    from portico.storage.database import open_database  # noqa: PLC0415
+
+    password = generate_password()
+    user = User(FIRST_USER, Role.ADMIN, Passwords().hash(password), time.time())
+    with closing(open_database(database_url(state))) as database:
+        is_first = DatabaseAccountStore(database).add_first_user(user)
+    return FirstLogin(FIRST_USER, password) if is_first else None
+
+
+def _has_users(file: Path) -> bool:
+    """Tell whether there is a user, without the library that later starts do not need."""
+    if not file.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM users LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        # No table yet, or a start that is making it: the careful way finds out.
+        return False
