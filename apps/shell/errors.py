@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from flask import current_app, render_template, request
+from flask import Response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from middleware.error_shape import error_response
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from flask import Flask, Response
+    from flask import Flask
     from flask.typing import ResponseReturnValue
+    from werkzeug.wrappers import Response as BaseResponse
 
     from middleware.error_shape import RenderHTML
 
@@ -99,7 +100,7 @@ def register_errors(app: Flask) -> None:
         return http_error_response(error)
 
 
-def http_error_response(error: HTTPException) -> Response:
+def http_error_response(error: HTTPException) -> BaseResponse:
     """Answer werkzeug's error in the one error shape, keeping its headers such as ``Allow``."""
     status = error.code or 500
     kept = ("content-type", "content-length")
@@ -117,9 +118,9 @@ def http_error_response(error: HTTPException) -> Response:
     )
 
 
-def _call(answer: Any) -> Response:
+def _call(answer: Any) -> BaseResponse:
     """Run a small WSGI callable and hand its answer to Flask."""
-    return current_app.response_class.from_app(answer, request.environ)
+    return Response.from_app(answer, request.environ)
 
 
 def _page(_: WSGIEnvironment, status: int, payload: Mapping[str, Any]) -> str:

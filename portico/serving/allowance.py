@@ -25,6 +25,11 @@ class Allowance:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @classmethod
+    def of(cls, state: Path) -> Allowance:
+        """Return the list that a state folder holds."""
+        return cls(state / "allowed.json")
+
     def read(self, artefact: Path) -> bytes:
         """Return the content of an allowed file; what was checked is what is returned.
 

@@ -74,14 +74,21 @@ class ImageCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         invert: whether dark strokes on light paper become light strokes on dark.
     """
 
-    resize: Positive | tuple[Positive, Positive] | None = None
-    crop: Positive | tuple[Positive, Positive] | None = None
+    # No constrained int here: msgspec 0.22 reads past the type where one stands beside a tuple.
+    resize: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
     color: Literal["RGB", "BGR", "L"] = "RGB"
     scale: Literal["0..1", "0..255"] = "0..1"
     mean: list[float] = msgspec.field(default_factory=list)
     std: list[float] = msgspec.field(default_factory=list)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     invert: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no picture has."""
+        for key, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
+                raise ValueError(f"`{key}` must be at least 1 pixel")
 
 
 class LimitsCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -215,11 +222,13 @@ def _as_kind(feature: Feature, value: Scalar, key: str) -> Scalar:
         return str(value)
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise wrong from None
     if not math.isfinite(number) or (feature.kind is Kind.INTEGER and number != int(number)):
         raise wrong
-    return int(value) if feature.kind is Kind.INTEGER else number
+    if feature.kind is Kind.NUMBER:
+        return number
+    return value if isinstance(value, int) else int(number)
 
 
 def _answer(signature: Signature, card: AnswerCard) -> AnswerSpec:

@@ -134,8 +134,12 @@ class Catalogue:
         self.revision = 0
         """Grows with each change, so that what was looked up can be kept until then."""
 
-    def load(self, wait: float) -> None:
-        """Load every version in the background, and wait for it up to ``wait`` seconds."""
+    def load(self, wait: float | None = None) -> None:
+        """Load every version in the background.
+
+        Args:
+            wait: seconds to wait for it at most; None waits until all is loaded or has failed.
+        """
         threading.Thread(target=self._load_all, name="catalogue", daemon=True).start()
         self._loaded.wait(wait)
 
@@ -237,7 +241,7 @@ class Catalogue:
         signature = runtime.signature
         if card.image:
             # Pillow is imported only for models that look at pictures.
-            from portico.serving.codecs.images import with_image  # noqa: PLC0415
+            from portico.serving.codecs.images import with_image
 
             signature = with_image(signature, card)
         return ServedModel(

@@ -37,13 +37,13 @@ def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
     """
     # Each framework is imported only when one of its files is opened.
     if path.suffix == ".onnx":
-        from portico.serving.runtimes.onnx import ONNXModel  # noqa: PLC0415
+        from portico.serving.runtimes.onnx import ONNXModel
 
         return ONNXModel(path, threads)
     if path.suffix == ".joblib":
         data = allowance.read(path)
         try:
-            from portico.serving.runtimes.sklearn import SklearnModel  # noqa: PLC0415
+            from portico.serving.runtimes.sklearn import SklearnModel
         except ImportError as error:
             raise ArtefactError(
                 f"'{path.name}' needs {error.name}: pip install 'portico[sklearn]'"

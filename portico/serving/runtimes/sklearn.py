@@ -114,7 +114,7 @@ class SklearnModel:
             return inputs["text"]
         if self._frame is None:
             return inputs[INPUT]
-        import pandas as pd  # noqa: PLC0415 only models fitted on a frame need it
+        import pandas as pd
 
         if INPUT in inputs:
             return pd.DataFrame(inputs[INPUT], columns=self._frame)
@@ -262,7 +262,7 @@ def _categories(step: Any) -> list[tuple[Scalar, ...]]:
 
 
 def _takes_missing(step: Any) -> bool:
-    """Tell whether missing values are meant: more estimators bear them than were trained on them."""
+    """Tell whether missing values are meant; more estimators bear them than were trained so."""
     first = _steps(step)[0]
     return type(first).__module__.startswith("sklearn.impute") or type(first).__name__.startswith(
         "HistGradientBoosting"

@@ -1,0 +1,84 @@
+"""The plain JSON API: models, predictions, and its own description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import render_template
+
+from apps.api.json_answer import json_answer
+from apps.api.openapi import model_description, openapi_document
+from apps.api.predict import predict
+from apps.shell.app import new_app, root_url
+from apps.shell.models import answering
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.typing import ResponseReturnValue
+
+    from apps.shell.site import Site
+    from portico.serving.catalogue import Catalogue, Model, Version
+
+
+def create_app(site: Site, catalogue: Catalogue) -> Flask:
+    """Build the API's application, to be mounted at ``/api``."""
+    app = new_app(__name__, site)
+    app.url_map.strict_slashes = False
+    _add_model_routes(app, catalogue)
+    _add_description_routes(app, site, catalogue)
+    return app
+
+
+def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
+    @app.get("/models")
+    def models() -> ResponseReturnValue:
+        return json_answer({"models": [_summary(model) for model in catalogue.models()]})
+
+    @app.get("/models/<name>")
+    def model(name: str) -> ResponseReturnValue:
+        found = catalogue.model(name)
+        details = model_description(found.current.served) if found.current.served else {}
+        return json_answer({**_summary(found), **details})
+
+    def model_predict(name: str, version: str | None = None) -> ResponseReturnValue:
+        return json_answer(predict(answering(catalogue, name, version)))
+
+    for prefix in ("/models/<name>", "/models/<name>/versions/<version>"):
+        app.add_url_rule(f"{prefix}/predict", view_func=model_predict, methods=["POST"])
+
+
+def _add_description_routes(app: Flask, site: Site, catalogue: Catalogue) -> None:
+    @app.get("/")
+    def index() -> ResponseReturnValue:
+        links = {
+            "models": root_url("/api/models"),
+            "openapi": root_url("/api/openapi.json"),
+            "docs": root_url("/api/docs"),
+            "open_inference_protocol": root_url("/v2"),
+        }
+        return json_answer(links)
+
+    @app.get("/openapi.json")
+    def openapi() -> ResponseReturnValue:
+        return json_answer(openapi_document(site.title, root_url(""), catalogue.models()))
+
+    @app.get("/docs")
+    def docs() -> ResponseReturnValue:
+        return render_template("docs.html")
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    current = model.current
+    return {
+        "name": model.name,
+        "title": model.title,
+        "description": current.served.card.description if current.served else "",
+        "state": current.state,
+        "version": current.name,
+        "versions": [_version(version) for version in model.versions],
+    }
+
+
+def _version(version: Version) -> dict[str, Any]:
+    facts = {"version": version.name, "state": version.state}
+    return {**facts, "problem": version.problem} if version.problem else facts

@@ -1,0 +1,1 @@
+"""The command line: ``portico serve``, ``portico check``, ``portico models``."""

@@ -1,0 +1,57 @@
+"""From options to settings: an option is the setting's environment variable, given here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway.settings import CONFIG_VARIABLE, PREFIX, SettingsError, load_settings
+from portico.serving.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from portico.serving.catalogue import Artefact
+
+DEFAULT_MODELS = Path("models")
+"""Served where neither command nor settings name a path and this folder is there."""
+
+
+def settings_from(paths: tuple[Path, ...], config: Path | None, **options: Any) -> Settings:
+    """Put the options into the environment, for this process and its workers, and read it all.
+
+    Raises:
+        SettingsError: as :func:`load_settings`.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+    if paths:
+        options["models"] = json.dumps([str(path.resolve()) for path in paths])
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"{PREFIX}{name}".upper()] = str(value)
+    settings = load_settings()
+    if not settings.models and DEFAULT_MODELS.is_dir():
+        os.environ[f"{PREFIX}MODELS"] = json.dumps([str(DEFAULT_MODELS.resolve())])
+        settings = load_settings()
+    return settings
+
+
+def artefacts_of(settings: Settings) -> list[Artefact]:
+    """Find the artefacts of all models.
+
+    Raises:
+        SettingsError: no path was given.
+        ArtefactError: a path holds no models.
+    """
+    from portico.serving.catalogue import find_artefacts
+
+    if not settings.models:
+        raise SettingsError(
+            "no models: name a model file or a folder of models, such as portico serve model.onnx"
+        )
+    found = [artefact for path in settings.models for artefact in find_artefacts(path)]
+    if not found:
+        raise ArtefactError("no models were found")
+    return found

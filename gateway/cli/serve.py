@@ -1,0 +1,94 @@
+"""``portico serve``: check everything that can be checked, then become gunicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway import process
+from gateway.cli.main import settings_options
+from gateway.cli.options import artefacts_of, settings_from
+from gateway.settings import SettingsError
+from portico.serving.allowance import Allowance
+from portico.serving.runtimes.registry import PICKLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.settings import MountSettings, Settings
+
+
+@click.command(name="serve")
+@settings_options
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="TCP port to listen on.")
+@click.option("--workers", type=int, help="Worker processes.")
+@click.option("--threads", type=int, help="Request threads in each worker.")
+def command(
+    paths: tuple[Path, ...],
+    config: Path | None,
+    state: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    threads: int | None,
+) -> None:
+    """Serve models: a PATH is a model file, one model's folder, or a folder of models."""
+    settings = settings_from(
+        paths, config, state=state, host=host, port=port, workers=workers, threads=threads
+    )
+    artefacts_of(settings)
+    _check_port(settings)
+    for mount in settings.mounts:
+        _check_mount(mount)
+    process.prepare_state(settings)
+    _allow_named_files(paths, settings)
+    process.limit_native_threads(settings)
+    _run_gunicorn()
+
+
+def _allow_named_files(paths: tuple[Path, ...], settings: Settings) -> None:
+    """Naming a pickle on the command line is the operator's word for that very content."""
+    for path in paths:
+        if path.is_file() and path.suffix in PICKLES:
+            digest = Allowance.of(settings.state).allow(path)
+            click.echo(f"portico: {path.name} (sha256 {digest[:12]}) may execute code when opened")
+
+
+def _check_port(settings: Settings) -> None:
+    """Find out now, in one sentence, what gunicorn would retry and log for five seconds."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            address = f"{settings.host}:{settings.port}"
+            raise SettingsError(f"cannot listen on {address}: {error.strerror}") from error
+
+
+def _check_mount(mount: MountSettings) -> None:
+    """Import a mount in a process of its own: what an import starts must not cross the fork."""
+    code = "import sys; from gateway.mounts import import_app; import_app(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(  # noqa: S603 our own interpreter with our own code
+        [sys.executable, "-c", code, mount.app],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        reason = (
+            done.stderr.strip().splitlines()[-1].removeprefix("gateway.settings.SettingsError: ")
+        )
+        raise SettingsError(reason)
+
+
+def _run_gunicorn() -> None:
+    from gunicorn.app.wsgiapp import WSGIApplication
+
+    sys.argv = ["portico", "--config", str(process.gunicorn_config())]
+    WSGIApplication("portico").run()

@@ -1,0 +1,174 @@
+"""The composition root: every part is made here, and handed to those that need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import REGISTRY, Gauge
+
+from apps import account, admin, api, home, ui
+from apps.api import oip
+from apps.shell.site import MountInfo, Site
+from gateway.console import operator_view
+from gateway.mounts import Mount, MountTable, import_app
+from gateway.process import model_threads
+from middleware.access import Access
+from middleware.access_log import AccessLog
+from middleware.errors import ErrorPages
+from middleware.forwarded import Forwarded
+from middleware.limits import Limits
+from middleware.metrics import HTTPMetrics
+from middleware.metrics_app import metrics_app
+from middleware.request_context import RequestContext
+from portico import __version__
+from portico.accounts.service import Accounts
+from portico.serving.allowance import Allowance
+from portico.serving.catalogue import Catalogue, find_artefacts
+from portico.serving.metrics import PredictionMetrics
+from portico.storage.first_start import database_url, open_accounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from prometheus_client import CollectorRegistry
+
+    from gateway.settings import Settings
+    from middleware.log_sink import LogSink
+
+LOGIN_PATH: Final = "/account/login"
+
+
+class Gateway:
+    """The whole gateway as one WSGI application.
+
+    Attributes:
+        catalogue: the models that it serves.
+    """
+
+    def __init__(self, app: WSGIApplication, catalogue: Catalogue, sink: LogSink) -> None:
+        self._app = app
+        self._sink = sink
+        self.catalogue = catalogue
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        return self._app(environ, start_response)
+
+    def close(self) -> None:
+        """Free the models and write out what is buffered."""
+        self.catalogue.close()
+        self._sink.close()
+
+
+def create_gateway(
+    settings: Settings, sink: LogSink, registry: CollectorRegistry = REGISTRY
+) -> Gateway:
+    """Make the gateway that the settings describe.
+
+    Args:
+        settings: read once, by the caller.
+        sink: where log lines go.
+        registry: where metrics are registered; one gateway a registry.
+
+    Raises:
+        SettingsError: a mount cannot be imported.
+        ArtefactError: a path of ``settings.models`` holds no models.
+    """
+    catalogue = _catalogue(settings, registry)
+    accounts = Accounts(lambda: open_accounts(database_url(settings.state)))
+    table = _mount_table(settings, catalogue, accounts, registry)
+    app: WSGIApplication = table.dispatcher()
+    # From the inside out; the order of a request is the reverse.
+    app = Limits(app, settings.max_body_bytes)
+    app = Access(app, rule_of=table.rule_of, identify=accounts.identify, login_url=LOGIN_PATH)
+    app = ErrorPages(app)
+    app = HTTPMetrics(app, table.name_of, registry)
+    app = AccessLog(app, sink)
+    app = RequestContext(app)
+    app = Forwarded(app, settings.trusted_proxies)
+    _tell_build(registry)
+    catalogue.load(settings.startup_wait)
+    return Gateway(app, catalogue, sink)
+
+
+def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
+    return Catalogue(
+        [artefact for path in settings.models for artefact in find_artefacts(path)],
+        Allowance.of(settings.state),
+        PredictionMetrics(registry),
+        threads=model_threads(settings),
+        concurrency=settings.threads,
+    )
+
+
+def _mount_table(
+    settings: Settings, catalogue: Catalogue, accounts: Accounts, registry: CollectorRegistry
+) -> MountTable:
+    infos = _builtin_infos(settings)
+    own = [_own_info(mount.prefix, mount.title, mount.access) for mount in settings.mounts]
+    site = Site(settings.title, (*infos.values(), *own))
+    console = operator_view(settings, site, registry)
+    apps: dict[str, WSGIApplication] = {
+        "ui": ui.create_app(site, catalogue),
+        "api": api.create_app(site, catalogue),
+        "v2": oip.create_app(site, catalogue),
+        "admin": admin.create_app(site, catalogue, console),
+        "account": account.create_app(site, accounts),
+    }
+    mounts = [Mount(infos[name], app) for name, app in apps.items()]
+    mounts += [
+        Mount(info, import_app(mount.app)) for info, mount in zip(own, settings.mounts, strict=True)
+    ]
+    front = home.create_app(site, catalogue, metrics_app(registry))
+    return MountTable(Mount(infos["home"], front), mounts, _rules(settings))
+
+
+def _builtin_infos(settings: Settings) -> dict[str, MountInfo]:
+    access = settings.access
+    infos = (
+        MountInfo("home", "", "Home", "What is mounted and what is served.", access.home),
+        MountInfo("ui", "/ui", "Models", "A form for each model.", access.ui),
+        MountInfo("api", "/api", "API", "Predictions as JSON, with documentation.", access.api),
+        MountInfo("v2", "/v2", "Open Inference Protocol", "Tensors in, tensors out.", access.api),
+        MountInfo(
+            "admin", "/admin", "Console", "Figures and state for the operator.", access.admin
+        ),
+        MountInfo("account", "/account", "Account", "Log in and out.", "login"),
+    )
+    return {i.name: _with_rule(i, _resolved(i.access, settings)) for i in infos}
+
+
+def _with_rule(info: MountInfo, rule: str) -> MountInfo:
+    return MountInfo(info.name, info.prefix, info.title, info.description, rule)
+
+
+def _own_info(prefix: str, title: str, access: str) -> MountInfo:
+    name = prefix.strip("/")
+    return MountInfo(name, prefix, title or name, access=access, builtin=False)
+
+
+def _resolved(rule: str, settings: Settings) -> str:
+    if rule != "auto":
+        return rule
+    return "open" if settings.is_local else "login"
+
+
+def _rules(settings: Settings) -> dict[str, str]:
+    """Return the rules of single paths: probes and the log-in have to answer anybody."""
+    open_paths = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", LOGIN_PATH)
+    return {
+        **dict.fromkeys(open_paths, "open"),
+        "/static/": "open",
+        "/metrics": _resolved(settings.access.metrics, settings),
+    }
+
+
+def _tell_build(registry: CollectorRegistry) -> None:
+    Gauge(
+        "portico_build_info",
+        "1, with the version that runs.",
+        ("version",),
+        registry=registry,
+        multiprocess_mode="max",
+    ).labels(__version__).set(1)

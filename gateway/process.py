@@ -1,0 +1,95 @@
+"""What the server process does around the application: first start, greeting, thread counts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from middleware.log_sink import LogSink
+    from portico.storage.first_start import FirstLogin
+
+_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def has_shared_memory() -> bool:
+    """Tell whether there is a memory file system that can be written."""
+    return os.access("/dev/shm", os.W_OK | os.X_OK)  # noqa: S108 only asked about
+
+
+def model_threads(settings: Settings) -> int:
+    """Return how many threads one run of a model may use.
+
+    Each worker runs several requests at once, so by default the cores are shared out among the
+    workers and half of that is left to the requests beside.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return settings.inference_threads or max(1, cores // (2 * settings.workers))
+
+
+def limit_native_threads(settings: Settings) -> None:
+    """Keep numeric libraries from starting a thread per core in each worker.
+
+    It must be called before the first of them is loaded; what the operator has set stays.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(model_threads(settings)))
+
+
+def log_sink(settings: Settings) -> LogSink:
+    """Send the log of this process to stderr, in the format of the settings."""
+    from middleware.logging_setup import configure_logging
+
+    return configure_logging(
+        sys.stderr, {"auto": None, "json": True, "console": False}[settings.log_format]
+    )
+
+
+_first_login: FirstLogin | None = None
+
+
+def prepare_state(settings: Settings) -> None:
+    """Make the state folder and, at the first start, the first user.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    from portico.storage.first_start import bootstrap
+
+    global _first_login  # noqa: PLW0603 handed from the start to the greeting in one process
+    _first_login = bootstrap(settings.state)
+
+
+def greet(settings: Settings) -> None:
+    """Print where to go, how to log in at the first start, and how to stop."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 only shown
+    url = f"http://{shown}:{settings.port}"
+    lines = [
+        "",
+        f"  {settings.title} is at   {url}/",
+        f"  Forms             {url}/ui/",
+        f"  API               {url}/api/docs",
+        f"  Console           {url}/admin/",
+    ]
+    if _first_login:
+        lines += [
+            "",
+            f"  Log in as         {_first_login.name}",
+            f"  with password     {_first_login.password}",
+            "  (made now, shown this once; portico reset-password makes another)",
+        ]
+    lines += ["", "  Stop with Ctrl-C.", ""]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def gunicorn_config() -> Path:
+    """Return gunicorn's configuration file, from a checkout or from the installed package."""
+    packaged = Path(__file__).with_name("gunicorn.conf.py")
+    return packaged if packaged.is_file() else Path(__file__).parents[1] / packaged.name

@@ -1,0 +1,243 @@
+"""The settings: from ``portico.toml`` and ``PORTICO_...`` in the environment, read once.
+
+The environment wins over the file. An unknown key or a wrong value stops the start with a
+:class:`SettingsError` that names the key and what would be right.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "PORTICO_"
+"""Begins the name of each setting's environment variable."""
+
+CONFIG_VARIABLE = "PORTICO_CONFIG"
+"""Names the settings file, where it is not ``portico.toml`` in the working directory."""
+
+BUILTIN_PREFIXES = (
+    "/ui", "/api", "/v2", "/admin", "/account", "/static", "/metrics", "/healthz", "/readyz",
+)  # fmt: skip
+"""Paths that Portico answers itself."""
+
+ACCESS_PATTERN = r"^(open|login|role:(viewer|operator|admin))$"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each key and what would be right."""
+
+
+class MountSettings(BaseModel):
+    """One application of the user's own, behind a URL prefix."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: str = Field(description="URL prefix such as /shop, without a slash at the end.")
+    app: str = Field(description="WSGI callable as an import string, module:name.")
+    title: str = Field(default="", description="What people call it; the prefix by default.")
+    access: str = Field(
+        default="login",
+        pattern=ACCESS_PATTERN,
+        description="Who may enter: open, login or role:viewer, role:operator, role:admin.",
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _check_prefix(cls, prefix: str) -> str:
+        if not prefix.startswith("/") or prefix == "/":
+            raise ValueError(f"'{prefix}' must start with a slash and name a path, such as /shop")
+        if prefix.endswith("/"):
+            raise ValueError(f"'{prefix}' ends with a slash; write '{prefix.rstrip('/')}'")
+        if "//" in prefix or any(part in (".", "..") for part in prefix.split("/")):
+            raise ValueError(f"'{prefix}' must be a plain path")
+        return prefix
+
+    @field_validator("app")
+    @classmethod
+    def _check_app(cls, app: str) -> str:
+        module, colon, name = app.partition(":")
+        if not (colon and module and name):
+            raise ValueError(f"'{app}' must read module:name, such as mysite.wsgi:application")
+        return app
+
+
+class AccessSettings(BaseModel):
+    """Who may enter what Portico brings.
+
+    ``auto`` is ``open`` while the gateway listens on a loopback address, and ``login`` elsewhere.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: str = Field(default="auto", description="The home page at /.")
+    ui: str = Field(default="auto", description="Forms of the models at /ui/.")
+    api: str = Field(default="auto", description="The JSON APIs at /api/ and /v2/.")
+    metrics: str = Field(default="auto", description="The scrape at /metrics.")
+    admin: str = Field(default="role:operator", description="The console at /admin/; never open.")
+
+    @field_validator("home", "ui", "api", "metrics")
+    @classmethod
+    def _check(cls, rule: str) -> str:
+        known = ("auto", "open", "login", "role:viewer", "role:operator", "role:admin")
+        if rule not in known:
+            raise ValueError(f"'{rule}' must be one of: {', '.join(known)}")
+        return rule
+
+    @field_validator("admin")
+    @classmethod
+    def _check_admin(cls, rule: str) -> str:
+        known = ("role:operator", "role:admin")
+        if rule not in known:
+            raise ValueError(f"'{rule}' must be one of: {', '.join(known)}")
+        return rule
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default, unit and meaning."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    title: str = Field("Portico", description="Name of the site, shown on every page.")
+    models: tuple[Path, ...] = Field(
+        (), description="Model files, folders of one model, or folders of models."
+    )
+    state: Path = Field(
+        Path(".portico"), description="Folder for the database and what is made at first start."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    threads: int = Field(8, ge=1, le=256, description="Request threads in each worker.")
+    graceful_timeout: float = Field(
+        30.0, gt=0, description="Seconds that requests in flight get at a stop or reload."
+    )
+    startup_wait: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds that a new worker waits for its models before it takes requests.",
+    )
+    inference_threads: int = Field(
+        0, ge=0, description="Threads of one model run; 0 divides the cores among the workers."
+    )
+    max_body_bytes: int = Field(
+        32 * 1024 * 1024, ge=1, description="Largest request body in bytes; more is 413."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="Log lines as JSON or for a terminal; auto looks at the stream."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks whose X-Forwarded-* headers count; unix for a socket.",
+    )
+    access: AccessSettings = Field(
+        AccessSettings(), description="Who may enter each built-in mount."
+    )
+    mounts: tuple[MountSettings, ...] = Field(
+        (), description="WSGI applications of your own, each under a prefix."
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            if proxy != "unix":
+                ipaddress.ip_network(proxy)
+        return proxies
+
+    @model_validator(mode="after")
+    def _check_mounts(self) -> Self:
+        taken = list(BUILTIN_PREFIXES)
+        for mount in self.mounts:
+            for other in taken:
+                if f"{mount.prefix}/".startswith(f"{other}/") or other.startswith(
+                    f"{mount.prefix}/"
+                ):
+                    raise ValueError(f"mounts: prefix '{mount.prefix}' overlaps with '{other}'")
+            taken.append(mount.prefix)
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from arguments, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: values that win over environment and file.
+
+    Raises:
+        SettingsError: an unknown key, a wrong value, a file that cannot be read.
+    """
+    file = _config_file()
+    if CONFIG_VARIABLE in os.environ and not file.is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE}: '{file}' does not exist")
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_problem(e) for e in error.errors())) from None
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+    except Exception as error:
+        # pydantic-settings has an error of its own for JSON that cannot be parsed.
+        raise SettingsError(f"settings: {error}") from None
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, "portico.toml"))
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    for name in os.environ:
+        if name.startswith(f"{PREFIX}TEST_") or not name.startswith(PREFIX):
+            continue
+        if name.partition("__")[0] not in known:
+            raise SettingsError(f"{name}: there is no such setting; known: {_listed(known)}")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "there is no such setting"
+        if len(error["loc"]) == 1:
+            message += f"; known: {', '.join(Settings.model_fields)}"
+    return f"{key}: {message}"
