@@ -52,7 +52,7 @@ def print_models(catalogue: Catalogue) -> None:
     for model in catalogue.models():
         for version in model.versions:
             served = version.served
-            takes = ", ".join(f.name for f in served.signature.features) if served else ""
+            takes = _shortened([f.name for f in served.signature.features]) if served else ""
             table.add_row(
                 model.name,
                 version.name,
@@ -61,3 +61,8 @@ def print_models(catalogue: Catalogue) -> None:
                 takes or version.problem,
             )
     Console(soft_wrap=False).print(table)
+
+
+def _shortened(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

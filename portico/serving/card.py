@@ -165,7 +165,8 @@ def describe(signature: Signature, card: ModelCard) -> Signature:
     Raises:
         ArtefactError: the card names a feature that the model lacks, or labels do not fit.
     """
-    known = [feature.name for feature in signature.features]
+    features = _named(signature, card.feature_names)
+    known = [feature.name for feature in features]
     for name in card.features:
         if name not in known:
             raise ArtefactError(
@@ -175,9 +176,24 @@ def describe(signature: Signature, card: ModelCard) -> Signature:
         _described(feature, card.features[feature.name])
         if feature.name in card.features
         else feature
-        for feature in signature.features
+        for feature in features
     )
     return dataclasses.replace(signature, features=features, answer=_answer(signature, card.answer))
+
+
+def _named(signature: Signature, names: list[str]) -> tuple[Feature, ...]:
+    """Give the columns of the one matrix input the card's names, where it has any."""
+    if not names:
+        return signature.features
+    if len(signature.features) != len(names) or len(set(names)) != len(names):
+        raise ArtefactError(
+            f"{CARD_NAME} gives {len(set(names))} different feature_names; "
+            f"the model has {len(signature.features)} features"
+        )
+    return tuple(
+        dataclasses.replace(feature, name=name)
+        for feature, name in zip(signature.features, names, strict=True)
+    )
 
 
 def _described(feature: Feature, card: FeatureCard) -> Feature:
