@@ -1,7 +1,7 @@
 """The Flask app that every mount starts from: layout, errors, strict headers, links.
 
 Templates may use, besides what their view hands them: ``site``, ``identity``, ``current_mount``,
-``root_url(path)`` for links to any mount and ``static_url(name)`` for static files.
+``root_url(path)`` for links to any mount, ``login_url()`` and ``static_url(name)``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def new_app(import_name: str, site: Site) -> Flask:
     app.jinja_loader = ChoiceLoader([*_own(app), _TEMPLATES])
     app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.filters.update(FILTERS)
-    app.jinja_env.globals.update(root_url=root_url, static_url=static_url)
+    app.jinja_env.globals.update(root_url=root_url, login_url=login_url, static_url=static_url)
     app.before_request(_tell_route)
     app.after_request(_harden)
     app.after_request(_keep_location_relative)
@@ -68,6 +68,12 @@ def root_url(path: str) -> str:
         path: from the gateway's own root, such as ``/ui/``; already percent-encoded.
     """
     return outer_root(request.environ) + path
+
+
+def login_url() -> str:
+    """Return the link to the log-in, which leads back to the present page afterwards."""
+    here = quote(request.root_path + request.path, safe="/")
+    return f"{root_url('/account/login')}?next={quote(here, safe='/')}"
 
 
 def outer_root(environ: WSGIEnvironment) -> str:
