@@ -1,0 +1,90 @@
+"""The page of one model version: what all of its tabs show, and what is shown without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import make_response, render_template, request
+
+from apps.shell.models import answering
+from portico.serving.catalogue import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Response
+    from flask.typing import ResponseReturnValue
+
+    from portico.serving.catalogue import Catalogue, Model, Version
+    from portico.serving.service import ServedModel
+
+REFRESH_SECONDS: Final = 2
+"""How often the page of a model that loads asks again."""
+
+FRAGMENT_HEADER: Final = "Portico-Fragment"
+"""A request with this header gets only the parts of the page that an answer changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page that is being shown.
+
+    Attributes:
+        served: the version that answers.
+        asked: the version in the address; None where it names none.
+        tab: the tab's word in the address; empty for the form.
+        versions: names of the versions that can answer, newest first.
+        warning: a newer version that is not there, in words; empty when all is well.
+    """
+
+    served: ServedModel
+    asked: str | None
+    tab: str
+    versions: list[str]
+    warning: str
+
+    def render(self, template: str, **facts: Any) -> str:
+        """Draw a tab; the templates say which parts a fragment has."""
+        is_fragment = FRAGMENT_HEADER in request.headers
+        frame = "fragment.html" if is_fragment else "model.html"
+        return render_template(template, page=self, served=self.served, frame=frame, **facts)
+
+
+def with_page(
+    catalogue: Catalogue,
+    name: str,
+    version: str | None,
+    tab: str,
+    view: Callable[[Page], ResponseReturnValue],
+) -> ResponseReturnValue:
+    """Run a view on the version that answers, or say why none does.
+
+    Raises:
+        UnknownModel: there is none of that name.
+        UnknownVersion: the model has no such version.
+    """
+    model, found = catalogue.model(name), catalogue.version(name, version)
+    if found.served is None:
+        return _not_there(model, found)
+    warning = _newest_failed(model) if version is None else ""
+    usable = [v.name for v in model.versions if v.state is State.READY]
+    page = Page(answering(catalogue, name, version), version, tab, usable, warning)
+    response = make_response(view(page))
+    response.vary.add(FRAGMENT_HEADER)
+    return response
+
+
+def _newest_failed(model: Model) -> str:
+    newest = model.versions[0]
+    if newest.state is not State.FAILED:
+        return ""
+    return f"Version {newest.name} failed to load: {newest.problem}"
+
+
+def _not_there(model: Model, version: Version) -> Response:
+    response = make_response(render_template("not_there.html", model=model, version=version), 503)
+    if version.state is State.LOADING:
+        response.headers["Refresh"] = str(REFRESH_SECONDS)
+        response.retry_after = REFRESH_SECONDS
+    return response
