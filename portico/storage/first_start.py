@@ -42,8 +42,8 @@ def open_accounts(url: str) -> AccountStore:
         url: as SQLAlchemy writes it.
     """
     # SQLAlchemy takes longer to import than most servers take to start.
-    from portico.storage.accounts import DatabaseAccountStore  # noqa: PLC0415
-    from portico.storage.database import open_database  # noqa: PLC0415
+    from portico.storage.accounts import DatabaseAccountStore
+    from portico.storage.database import open_database
 
     return DatabaseAccountStore(open_database(url))
 
@@ -63,8 +63,8 @@ def bootstrap(state: Path) -> FirstLogin | None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _has_users(state / _FILE):
         return None
-    from portico.storage.accounts import DatabaseAccountStore  # noqa: PLC0415
-    from portico.storage.database import open_database  # noqa: PLC0415
+    from portico.storage.accounts import DatabaseAccountStore
+    from portico.storage.database import open_database
 
     password = generate_password()
     user = User(FIRST_USER, Role.ADMIN, Passwords().hash(password), time.time())
