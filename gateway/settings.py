@@ -171,7 +171,9 @@ class Settings(BaseSettings):
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the gateway."""
+        """Whether only this machine can reach the gateway: no other address, no proxy in front."""
+        if self.trusted_proxies:
+            return False
         if self.host == "localhost":
             return True
         try:

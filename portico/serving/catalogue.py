@@ -244,6 +244,7 @@ class Catalogue:
             from portico.serving.codecs.images import with_image
 
             signature = with_image(signature, card)
+        meter = self._metrics.meter(artefact.model, artefact.version)
         return ServedModel(
             name=artefact.model,
             version=artefact.version,
@@ -251,8 +252,8 @@ class Catalogue:
             card=card,
             signature=describe(signature, card),
             runtime=runtime,
-            gate=Gate(card.limits, self._concurrency),
-            meter=self._metrics.meter(artefact.model, artefact.version),
+            gate=Gate(card.limits, self._concurrency, meter.waiting),
+            meter=meter,
         )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from portico.serving.errors import DeadlineExceeded, InvalidInput, QueueFull
 
 if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
     from portico.serving.card import LimitsCard
 
 
@@ -21,17 +23,19 @@ class Gate:
     Args:
         limits: of the model.
         concurrency: runs at once, where ``limits`` leaves it open.
+        waiting: shows the rows that wait for their turn.
     """
 
-    __slots__ = ("_concurrency", "_deadline", "_limit", "_lock", "_running", "_turn", "rows")
+    __slots__ = ("_concurrency", "_deadline", "_limit", "_lock", "_running", "_turn", "_waiting", "rows")
 
-    def __init__(self, limits: LimitsCard, concurrency: int) -> None:
+    def __init__(self, limits: LimitsCard, concurrency: int, waiting: Gauge) -> None:
         self._limit = limits.queue_rows
         self._deadline = limits.deadline
         self._concurrency = limits.concurrency or concurrency
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
         self._running = 0
+        self._waiting = waiting
         self.rows = 0
         """Rows that run or wait now."""
 
@@ -68,7 +72,11 @@ class Gate:
 
     def _wait(self, rows: int) -> None:
         end = monotonic() + self._deadline
-        while self._running >= self._concurrency:
-            if not self._turn.wait(end - monotonic()):
-                self.rows -= rows
-                raise DeadlineExceeded(f"no turn came within {self._deadline:g} seconds")
+        self._waiting.inc(rows)
+        try:
+            while self._running >= self._concurrency:
+                if not self._turn.wait(end - monotonic()):
+                    self.rows -= rows
+                    raise DeadlineExceeded(f"no turn came within {self._deadline:g} seconds")
+        finally:
+            self._waiting.dec(rows)

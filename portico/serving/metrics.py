@@ -21,7 +21,7 @@ OUTCOMES: Final = ("ok", "invalid", "shed", "deadline", "failed")
 class ModelMeter:
     """The metrics of one model version, ready to be counted into."""
 
-    __slots__ = ("decode", "encode", "outcomes", "queue", "queue_rows", "rows", "run", "shed")
+    __slots__ = ("decode", "encode", "outcomes", "queue", "rows", "run", "shed", "waiting")
 
     def __init__(self, metrics: PredictionMetrics, model: str, version: str) -> None:
         stages = metrics.durations
@@ -30,7 +30,7 @@ class ModelMeter:
         self.run = stages.labels(model, version, "run").observe
         self.encode = stages.labels(model, version, "encode").observe
         self.rows = metrics.batch_rows.labels(model).observe
-        self.queue_rows = metrics.queue_rows.labels(model)
+        self.waiting = metrics.queue_rows.labels(model)
         self.shed = metrics.shed.labels(model, "queue_full").inc
         self.outcomes = {
             outcome: metrics.predictions.labels(model, version, outcome).inc for outcome in OUTCOMES

@@ -83,8 +83,9 @@ def decode_json(body: bytes, decoder: msgspec.json.Decoder[Any], name: str = "bo
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `")
-        where = place.rstrip("`").removeprefix("$").lstrip(".") or name
-        raise InvalidInput.at(where.replace("[...]", "[]"), _lower(message)) from None
+        # Inside a value of any type msgspec gives "[...]" for the keys, which places nothing.
+        where = "" if "[...]" in place else place.rstrip("`").removeprefix("$").lstrip(".")
+        raise InvalidInput.at(where or name, _lower(message)) from None
     except msgspec.DecodeError as error:
         raise InvalidInput.at(name, _malformed(str(error))) from None
     except RecursionError:

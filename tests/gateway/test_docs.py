@@ -1,0 +1,73 @@
+"""The references in docs/ list exactly what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from gateway.settings import AccessSettings, MountSettings, Settings
+from middleware.metrics import HTTPMetrics
+from portico.serving.metrics import PredictionMetrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Settings,
+    "access.": AccessSettings,
+    "mounts[].": MountSettings,
+}
+
+
+def rows_of(prefix: str, model: type[BaseModel]) -> list[str]:
+    """Return the lines of docs/settings.md for one section."""
+    nested = {"access", "mounts"}
+    return [
+        f"| `{prefix}{name}` | {_default(field.default)} | {field.description} |"
+        for name, field in model.model_fields.items()
+        if not (model is Settings and name in nested)
+    ]
+
+
+def _default(value: Any) -> str:
+    if repr(value) == "PydanticUndefined":
+        return "required"
+    return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else "empty"
+
+
+@pytest.mark.parametrize("prefix", SECTIONS)
+def test_settings_reference_has_each_setting_with_default_and_meaning(prefix: str) -> None:
+    text = (DOCS / "settings.md").read_text("utf-8")
+    missing = [row for row in rows_of(prefix, SECTIONS[prefix]) if row not in text]
+    assert not missing, "docs/settings.md lacks:\n" + "\n".join(missing)
+
+
+def test_settings_reference_names_no_setting_that_is_gone() -> None:
+    text = (DOCS / "settings.md").read_text("utf-8")
+    known = {f"{prefix}{name}" for prefix, model in SECTIONS.items() for name in model.model_fields}
+    assert set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)) <= known
+
+
+def test_each_setting_has_a_sentence_of_its_own() -> None:
+    for model in SECTIONS.values():
+        for name, field in model.model_fields.items():
+            assert field.description, name
+            assert field.description.endswith("."), name
+
+
+def test_metrics_reference_has_each_metric_with_its_labels() -> None:
+    text = (DOCS / "metrics.md").read_text("utf-8")
+    registry = CollectorRegistry()
+    HTTPMetrics(lambda environ, start: [], registry=registry)  # noqa: ARG005
+    PredictionMetrics(registry)
+    documented = set(re.findall(r"^\| `(portico_\w+)(?:\{([^}]*)\})?` \|", text, re.MULTILINE))
+    names = {name for name, _ in documented}
+    for collector in registry._collector_to_names:  # noqa: SLF001 no public way to the labels
+        name = collector._name + ("_total" if collector._type == "counter" else "")  # type: ignore[attr-defined]  # noqa: SLF001
+        assert name in names
+        labels = ",".join(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
+        assert (name, labels) in documented, f"{name} has the labels {labels}"
