@@ -221,7 +221,8 @@ def array_from_json(
         raise InvalidInput.at(
             where, f"holds {len(flat)} elements; shape {_short(shape)} takes {math.prod(shape)}"
         )
-    if len(nesting) > 1 and nesting != shape:
+    # Below an empty list nothing tells how the nesting would go on.
+    if len(nesting) > 1 and nesting != (shape if flat else shape[: len(nesting)]):
         raise InvalidInput.at(
             where, f"is nested as {_short(nesting)}; the shape is {_short(shape)}"
         )
