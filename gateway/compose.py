@@ -23,7 +23,8 @@ from middleware.request_context import RequestContext
 from portico import __version__
 from portico.accounts.service import Accounts
 from portico.serving.allowance import Allowance
-from portico.serving.catalogue import Catalogue, find_artefacts
+from portico.serving.artefacts import find_artefacts
+from portico.serving.catalogue import Catalogue
 from portico.serving.metrics import PredictionMetrics
 from portico.storage.first_start import database_url, open_accounts
 
@@ -108,7 +109,7 @@ def _mount_table(
     infos = _builtin_infos(settings)
     own = [_own_info(mount.prefix, mount.title, mount.access) for mount in settings.mounts]
     site = Site(settings.title, (*infos.values(), *own))
-    console = operator_view(settings, site, registry)
+    console = operator_view(settings, registry)
     apps: dict[str, WSGIApplication] = {
         "ui": ui.create_app(site, catalogue),
         "api": api.create_app(site, catalogue),

@@ -218,6 +218,14 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"settings: {error}") from None
 
 
+def settings_in_file() -> set[str]:
+    """Return the names of the settings that the file sets, for telling where a value is from."""
+    try:
+        return set(tomllib.loads(_config_file().read_text("utf-8")))
+    except OSError:
+        return set()
+
+
 def _config_file() -> Path:
     return Path(os.environ.get(CONFIG_VARIABLE, "portico.toml"))
 

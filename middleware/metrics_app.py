@@ -31,10 +31,7 @@ def metrics_app(registry: CollectorRegistry = REGISTRY) -> WSGIApplication:
     Args:
         registry: The metrics of a single process.
     """
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    registry = readable_registry(registry)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -58,6 +55,15 @@ def metrics_app(registry: CollectorRegistry = REGISTRY) -> WSGIApplication:
         return [] if method == "HEAD" else [content]
 
     return answer
+
+
+def readable_registry(registry: CollectorRegistry = REGISTRY) -> CollectorRegistry:
+    """Return what to collect from: all processes where they share a folder, else `registry`."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    return registry
 
 
 def render_metrics(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:

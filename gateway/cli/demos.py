@@ -9,7 +9,7 @@ import click
 from gateway.cli.options import settings_from
 from portico.demos import train
 from portico.serving.allowance import Allowance
-from portico.serving.runtimes.registry import PICKLES
+from portico.serving.artefacts import PICKLES
 
 
 @click.command(name="demos")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.settings import CONFIG_VARIABLE, PREFIX, SettingsError, load_settings
+from portico.serving.artefacts import find_artefacts
 from portico.serving.errors import ArtefactError
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
-    from portico.serving.catalogue import Artefact
+    from portico.serving.artefacts import Artefact
 
 DEFAULT_MODELS = Path("models")
 """Served where neither command nor settings name a path and this folder is there."""
@@ -45,8 +46,6 @@ def artefacts_of(settings: Settings) -> list[Artefact]:
         SettingsError: no path was given.
         ArtefactError: a path holds no models.
     """
-    from portico.serving.catalogue import find_artefacts
-
     if not settings.models:
         raise SettingsError(
             "no models: name a model file or a folder of models, such as portico serve model.onnx"

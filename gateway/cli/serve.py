@@ -15,7 +15,7 @@ from gateway.cli.main import settings_options
 from gateway.cli.options import artefacts_of, settings_from
 from gateway.settings import SettingsError
 from portico.serving.allowance import Allowance
-from portico.serving.runtimes.registry import PICKLES
+from portico.serving.artefacts import PICKLES
 
 if TYPE_CHECKING:
     from pathlib import Path

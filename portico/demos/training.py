@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from portico.demos import digits, tables
-from portico.serving.card import CARD_NAME
+from portico.serving.artefacts import CARD_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from portico.serving.artefacts import sha256_of
 from portico.serving.errors import ArtefactNotAllowed
 
 
@@ -65,9 +66,3 @@ class Allowance:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(hashes, file, indent=1)
         Path(name).replace(self._path)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

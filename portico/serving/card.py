@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from portico.serving.artefacts import CARD_NAME
 from portico.serving.errors import ArtefactError
 from portico.serving.signature import (
     AnswerKind,
@@ -22,9 +23,6 @@ from portico.serving.signature import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CARD_NAME = "model.toml"
-"""File name of the card in a model's folder."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -26,7 +26,16 @@ class Gate:
         waiting: shows the rows that wait for their turn.
     """
 
-    __slots__ = ("_concurrency", "_deadline", "_limit", "_lock", "_running", "_turn", "_waiting", "rows")
+    __slots__ = (
+        "_concurrency",
+        "_deadline",
+        "_limit",
+        "_lock",
+        "_running",
+        "_turn",
+        "_waiting",
+        "rows",
+    )
 
     def __init__(self, limits: LimitsCard, concurrency: int, waiting: Gauge) -> None:
         self._limit = limits.queue_rows

@@ -62,12 +62,12 @@ def test_each_setting_has_a_sentence_of_its_own() -> None:
 def test_metrics_reference_has_each_metric_with_its_labels() -> None:
     text = (DOCS / "metrics.md").read_text("utf-8")
     registry = CollectorRegistry()
-    HTTPMetrics(lambda environ, start: [], registry=registry)  # noqa: ARG005
+    HTTPMetrics(lambda environ, start: [], registry=registry)
     PredictionMetrics(registry)
     documented = set(re.findall(r"^\| `(portico_\w+)(?:\{([^}]*)\})?` \|", text, re.MULTILINE))
     names = {name for name, _ in documented}
-    for collector in registry._collector_to_names:  # noqa: SLF001 no public way to the labels
-        name = collector._name + ("_total" if collector._type == "counter" else "")  # type: ignore[attr-defined]  # noqa: SLF001
+    for collector in registry._collector_to_names:
+        name = collector._name + ("_total" if collector._type == "counter" else "")  # type: ignore[attr-defined]
         assert name in names
-        labels = ",".join(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
+        labels = ",".join(collector._labelnames)  # type: ignore[attr-defined]
         assert (name, labels) in documented, f"{name} has the labels {labels}"

@@ -73,7 +73,7 @@ def tensors_from_csv(signature: Signature, text: str) -> Tensors:
     if not rows:
         raise InvalidInput.at("line 2", "is missing; at least one row must follow the header")
     features = _features(signature)
-    known = [{f.name: row[f.name] for f in features if f.name in row} for row in rows]
+    known = [{f.name: row.get(f.name, "") for f in features} for row in rows]
     return _tensors(
         signature, known, places, read_value, lambda place, name: f"{place}, column '{name}'"
     )

@@ -1,13 +1,14 @@
 """Which runtime opens which kind of file.
 
 To serve another framework: write a module with a class as :class:`portico.serving.ports.Runtime`
-describes it, and add the file's suffix here.
+describes it, and add its suffix here and in :data:`portico.serving.artefacts.SUFFIXES`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from portico.serving.artefacts import SUFFIXES
 from portico.serving.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
     from portico.serving.allowance import Allowance
     from portico.serving.ports import Runtime
-
-SUFFIXES: Final = (".onnx", ".joblib")
-"""File name endings of artefacts that can be served."""
-
-PICKLES: Final = frozenset({".joblib"})
-"""Those of them that execute code when they are opened."""
 
 
 def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
