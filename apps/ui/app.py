@@ -13,7 +13,7 @@ from apps.shell.words import gives_in_words, model_path, takes_in_words
 from apps.ui.ask import Outcome, ask
 from apps.ui.batch import MAX_ROWS, read_table, score, takes_tables
 from apps.ui.code import examples_of
-from apps.ui.fields import default_values, example_values, fields_of, text_of
+from apps.ui.fields import default_values, example_values, fields_of, rest_of_sentence, text_of
 from apps.ui.page import with_page
 from portico.serving.codecs.rows import csv_template
 from portico.serving.errors import ServingError
@@ -47,7 +47,7 @@ def create_app(site: Site, catalogue: Catalogue) -> Flask:
         takes_tables=takes_tables,
         max_rows=MAX_ROWS,
     )
-    app.jinja_env.filters["plain"] = text_of
+    app.jinja_env.filters.update(plain=text_of, problem=rest_of_sentence)
     _add_gallery(app, catalogue)
     _add_pages(app, catalogue)
     return app
@@ -87,19 +87,19 @@ def _add_pages(app: Flask, catalogue: Catalogue) -> None:
 
 def _form(page: Page) -> ResponseReturnValue:
     signature = page.served.signature
+    defaults, examples = default_values(signature), example_values(signature)
     if request.method == "POST":
-        return _answered(page, ask(page.served))
-    is_example = "example" in request.args
-    values = (example_values if is_example else default_values)(signature)
-    outcome = Outcome(values=values)
-    return page.render("form.html", outcome=outcome, fields=fields_of(signature, values))
-
-
-def _answered(page: Page, outcome: Outcome) -> ResponseReturnValue:
-    status = status_of(outcome.error) if outcome.error else 200
-    fields = fields_of(page.served.signature, outcome.values, outcome.problems)
-    html = page.render("form.html", outcome=outcome, fields=fields)
-    return html, status, _retry_after(outcome.error)
+        outcome = ask(page.served)
+    else:
+        outcome = Outcome(examples if "example" in request.args else defaults)
+    html = page.render(
+        "form.html",
+        outcome=outcome,
+        fields=fields_of(signature, outcome.values, outcome.problems),
+        has_example=any(defaults[name] != value for name, value in examples.items()),
+    )
+    error = outcome.error
+    return html, status_of(error) if error else 200, _retry_after(error)
 
 
 def _retry_after(error: ServingError | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from pprint import pformat
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -15,10 +15,12 @@ from portico.serving.errors import ServingError
 if TYPE_CHECKING:
     from portico.serving.service import ServedModel
     from portico.serving.signature import Signature
-    from portico.serving.tensors import TensorSpec
+    from portico.serving.tensors import Array, TensorSpec
 
 _LARGEST: Final = 200
 """Elements of a tensor that is written out; a larger one is made by an expression."""
+
+_LONGEST_LINE: Final = 80
 
 
 class Example(NamedTuple):
@@ -94,8 +96,13 @@ def _tensor(spec: TensorSpec, arrays: dict[str, Any]) -> dict[str, Any]:
     blank = "" if spec.datatype.dtype.kind == "O" else spec.datatype.dtype.type(0).item()
     data = [blank] * math.prod(shape)
     if spec.name in arrays and arrays[spec.name].size == len(data):
-        data = arrays[spec.name].reshape(-1).tolist()
+        data = _values(arrays[spec.name].reshape(-1))
     return {"name": spec.name, "shape": shape, "datatype": str(spec.datatype), "data": data}
+
+
+def _values(array: Array) -> list[Any]:
+    """Return the values, floats in as few digits as tell them apart in their own precision."""
+    return [float(str(v)) for v in array] if array.dtype.kind == "f" else array.tolist()
 
 
 def _side(spec: TensorSpec, axis: int) -> int:
@@ -105,9 +112,9 @@ def _side(spec: TensorSpec, axis: int) -> int:
 
 def _tensor_literal(tensor: dict[str, Any]) -> str:
     data, size = tensor["data"], len(tensor["data"])
-    value = repr(data) if size <= _LARGEST else f"[{data[0]!r}] * {size}"
-    facts = {name: tensor[name] for name in ("name", "shape", "datatype")}
-    return "    {" + repr(facts)[1:-1] + f',\n     "data": {value}}},\n'
+    value = _literal(data) if size <= _LARGEST else f"[{_literal(data[0])}] * {size}"
+    facts = _literal({name: tensor[name] for name in ("name", "shape", "datatype")})
+    return f'    {facts[:-1]},\n     "data": {value}}},\n'
 
 
 def _curl(url: str, body: str) -> str:
@@ -122,7 +129,22 @@ def _python(url: str, setup: str, body: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    return pformat(value, width=88, sort_dicts=False)
+    """Write a value as Python, on more lines where one gets too long."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return _bracketed("{}", [f"{_literal(k)}: {_literal(v)}" for k, v in value.items()])
+    if isinstance(value, list):
+        return _bracketed("[]", [_literal(v) for v in value])
+    return repr(value)
+
+
+def _bracketed(brackets: str, parts: list[str]) -> str:
+    line = brackets[0] + ", ".join(parts) + brackets[1]
+    if len(line) <= _LONGEST_LINE:
+        return line
+    lines = "".join(indent(f"{part},\n", "    ") for part in parts)
+    return f"{brackets[0]}\n{lines}{brackets[1]}"
 
 
 _JSON: Final = """\

@@ -118,7 +118,7 @@ def example_values(signature: Signature) -> dict[str, str]:
     return {
         feature.name: text_of(feature.example())
         for feature in signature.features
-        if math.prod(map(abs, feature.shape)) <= _LARGEST_EXAMPLE
+        if feature.kind is not Kind.IMAGE and math.prod(map(abs, feature.shape)) <= _LARGEST_EXAMPLE
     }
 
 
@@ -130,6 +130,11 @@ def problems_by_feature(signature: Signature, problems: Iterable[Problem]) -> di
         if name in signature.feature_by_name:
             found.setdefault(name, problem)
     return found
+
+
+def rest_of_sentence(problem: str) -> str:
+    """Return a problem as it follows the name of its place, such as ``is missing``."""
+    return f"{' ' if problem[:1].isalpha() else ': '}{problem}."
 
 
 def text_of(value: Any) -> str:
