@@ -38,6 +38,7 @@ worker_tmp_dir = "/dev/shm" if process.has_shared_memory() else None  # noqa: S1
 def on_starting(server):
     """Prepare what all workers share, before the first of them is forked."""
     adopt_gunicorn_loggers()
+    process.prepare_state(_settings)
     metrics = tempfile.TemporaryDirectory(prefix="portico-metrics-")
     server.portico_metrics = metrics  # Lives as long as the arbiter, then removes itself.
     WorkerSlots.of(server).prepare(metrics.name)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.settings import SettingsError
+from portico.storage.first_start import FirstLogin, bootstrap
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.settings import Settings
     from middleware.log_sink import LogSink
-    from portico.storage.first_start import FirstLogin
 
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -54,15 +59,34 @@ _first_login: FirstLogin | None = None
 
 
 def prepare_state(settings: Settings) -> None:
-    """Make the state folder and, at the first start, the first user.
+    """Make the state folder and, at the first start, the first user; once is enough.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        SettingsError: the folder cannot be made or written.
     """
-    from portico.storage.first_start import bootstrap
-
     global _first_login  # noqa: PLW0603 handed from the start to the greeting in one process
-    _first_login = bootstrap(settings.state)
+    if _first_login is None:
+        _first_login = _in_child(lambda: bootstrap(settings.state))
+
+
+def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
+    """Do the work in a child: the database library it loads would stay in every worker's memory."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(work() or ()).encode())
+        except Exception as error:
+            os.write(writing, json.dumps(f"{type(error).__name__}: {error}"[:500]).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = json.loads(pipe.read() or "null")
+    os.waitpid(child, 0)
+    if not isinstance(answer, list):
+        raise SettingsError(f"state: the folder cannot be prepared: {answer}")
+    return FirstLogin(*answer) if answer else None
 
 
 def greet(settings: Settings) -> None:
