@@ -1,0 +1,1 @@
+"""Load scenarios, the benchmark, and the fresh server that both run against."""

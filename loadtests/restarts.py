@@ -1,0 +1,100 @@
+"""Load that never stops while workers come and go, and counts what it was answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+
+from loadtests.server import ask, wait_until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from loadtests.server import Server
+
+
+class SteadyLoad:
+    """Threads that post one body over and over; a connection that breaks is opened anew.
+
+    Attributes:
+        answered: requests that got a whole answer with status 200.
+        broken: requests that were sent, or begun, and got no answer.
+        refused: answers with any other status.
+
+    Args:
+        server: where to.
+        path: of the request.
+        body: bytes of the request.
+        threads: connections at once.
+        pause: seconds between two requests of a connection; 0 asks as fast as answers come.
+    """
+
+    def __init__(
+        self, server: Server, path: str, body: bytes, *, threads: int = 8, pause: float = 0.0
+    ) -> None:
+        self._server = server
+        self._path = path
+        self._body = body
+        self._pause = pause
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self.answered = self.broken = self.refused = 0
+
+    def __enter__(self) -> Self:
+        """Start asking."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop asking; the counts are final afterwards."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _run(self) -> None:
+        answered = broken = refused = 0
+        connection = self._server.connect()
+        while not self._stop.is_set():
+            try:
+                status = ask(connection, "POST", self._path, self._body).status
+            except (OSError, HTTPException):
+                connection.close()
+                broken += 1
+                time.sleep(0.01)
+                continue
+            answered += status == 200
+            refused += status != 200
+            time.sleep(self._pause)
+        connection.close()
+        with self._lock:
+            self.answered += answered
+            self.broken += broken
+            self.refused += refused
+
+
+def replace_a_worker(server: Server, how: int = signal.SIGTERM) -> None:
+    """End the oldest worker by a signal and wait until it is gone and another is there.
+
+    Raises:
+        NotStarted: none came in its place.
+    """
+    workers = server.workers()
+    os.kill(workers[0], how)
+
+    def replaced() -> bool:
+        now = server.workers()
+        return workers[0] not in now and len(now) == len(workers)
+
+    wait_until(replaced, server)
