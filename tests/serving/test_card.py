@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portico.serving.artefacts import CARD_NAME
@@ -136,6 +136,7 @@ def test_a_card_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert "utf-8" in refusal(read_card, tmp_path)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_arbitrary_text_is_a_card_or_refused(tmp_path_factory: Any, text: str) -> None:
     folder = tmp_path_factory.mktemp("model")

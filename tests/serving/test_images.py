@@ -361,9 +361,9 @@ def test_truncated_pictures_are_refused_and_called_so(format_name: str, share: f
 
 @pytest.mark.parametrize("side", [7_072, 10_000, 50_000])
 def test_a_huge_picture_is_refused_by_its_header(side: int) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     message = refusal(png_claiming(side, side))
-    assert time.perf_counter() - begin < 0.1
+    assert time.process_time() - begin < 0.1
     assert "50 megapixels" in message
 
 

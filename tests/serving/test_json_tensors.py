@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -74,6 +74,7 @@ def arrays(draw: st.DrawFn, datatype: Datatype) -> Array:
 
 
 @pytest.mark.parametrize("datatype", list(Datatype))
+@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_encoded_decodes_to_the_same(datatype: Datatype, data: st.DataObject) -> None:
     array = data.draw(arrays(datatype))
@@ -89,6 +90,7 @@ def test_what_is_encoded_decodes_to_the_same(datatype: Datatype, data: st.DataOb
 
 
 @pytest.mark.parametrize("datatype", list(Datatype))
+@settings(deadline=None)
 @given(data=st.data())
 def test_nested_and_flat_data_are_the_same(datatype: Datatype, data: st.DataObject) -> None:
     array = data.draw(arrays(datatype))
@@ -352,6 +354,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(REQUESTS | JSON_VALUES, st.sampled_from(list(Datatype)), st.integers(0, 3))
 def test_arbitrary_json_raises_nothing_but_invalid_input(
     value: Any, datatype: Datatype, rank: int
@@ -367,6 +370,7 @@ def test_arbitrary_json_raises_nothing_but_invalid_input(
     assert array.ndim == rank
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_but_invalid_input(raw: bytes) -> None:
     with contextlib.suppress(InvalidInput):

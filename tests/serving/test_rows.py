@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portico.serving.codecs.rows import (
@@ -113,6 +113,7 @@ def test_the_whole_range_of_a_datatype_can_be_sent(datatype: Datatype) -> None:
     assert by_json.dtype == by_csv.dtype == datatype.dtype
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_numbers_survive_csv(values: list[float]) -> None:
     one = signature(feature("x", Kind.NUMBER, Datatype.FP32))
@@ -282,9 +283,9 @@ def test_tables_come_as_spreadsheets_write_them(text: str) -> None:
 
 def test_a_header_of_a_hundred_thousand_columns_is_judged_at_once() -> None:
     header = ",".join(f"c{i}" for i in range(100_000))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert "lacks the column 'sl'" in refusal(tensors_from_csv, IRIS, header).message
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_a_form_names_the_field() -> None:
@@ -365,6 +366,7 @@ ALL = signature(AGE, PORT, CABIN, KIN, ALONE, FARE, WINDOW)
 NAMES = st.sampled_from([f.name for f in ALL.features]) | st.text(max_size=3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=8), max_size=3))
 def test_arbitrary_rows_raise_nothing_but_invalid_input(rows: list[dict[str, Any]]) -> None:
     try:
@@ -374,6 +376,7 @@ def test_arbitrary_rows_raise_nothing_but_invalid_input(rows: list[dict[str, Any
     assert {len(array) for array in tensors.values()} == {len(rows)}
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({f.name: VALUES for f in (AGE, KIN, FARE)}))
 def test_accepted_numbers_fit_their_tensors(row: dict[str, Any]) -> None:
     try:
@@ -384,6 +387,7 @@ def test_accepted_numbers_fit_their_tensors(row: dict[str, Any]) -> None:
     assert tensors["kin"][0, 0] == row["kin"]
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(st.text(max_size=6)).map("age,port,cabin,kin,alone,fare\n".join))
 def test_arbitrary_tables_raise_nothing_but_invalid_input(text: str) -> None:
     try:
@@ -393,6 +397,7 @@ def test_arbitrary_tables_raise_nothing_but_invalid_input(text: str) -> None:
     assert set(tensors) == set(SHIP.feature_by_name)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.text(), max_size=8))
 def test_arbitrary_forms_raise_nothing_but_invalid_input(fields: dict[str, str]) -> None:
     try:

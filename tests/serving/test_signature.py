@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portico.serving.codecs.rows import tensors_from_rows
@@ -199,6 +199,7 @@ def features(draw: st.DrawFn) -> Feature:
     return Feature(name="a", tensor="a", kind=kind, datatype=datatype, **more)
 
 
+@settings(deadline=None)
 @given(features())
 def test_an_example_is_a_valid_value(feature: Feature) -> None:
     example = feature.example()
