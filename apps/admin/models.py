@@ -1,0 +1,53 @@
+"""The models as the console lists them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from portico.serving.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from portico.serving.catalogue import Model, Version
+
+
+class VersionRow(NamedTuple):
+    """One version of a model."""
+
+    model: str
+    title: str
+    version: str
+    is_current: bool
+    state: str
+    problem: str
+    runtime: str
+    size: int | None
+    sha256: str
+
+
+def version_rows(models: Iterable[Model]) -> list[VersionRow]:
+    """Return every version, the newest of each model first."""
+    return [_row(model, version) for model in models for version in model.versions]
+
+
+def _row(model: Model, version: Version) -> VersionRow:
+    served = version.served
+    return VersionRow(
+        model=model.name,
+        title=model.title,
+        version=version.name,
+        is_current=version is model.current,
+        state=str(version.state),
+        problem=version.problem,
+        runtime=served.platform if served else "",
+        size=_size(version),
+        sha256=served.sha256 if served else "",
+    )
+
+
+def _size(version: Version) -> int | None:
+    try:
+        return version.artefact.file().stat().st_size
+    except (OSError, ArtefactError):
+        return None
