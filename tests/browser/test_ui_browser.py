@@ -169,12 +169,29 @@ def test_a_table_is_shown_and_downloaded(new_page: Callable[..., Page], tmp_path
     assert b"cultivar" in answers.value.path().read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("bad gateway", "The server answered 502."),
+        ("<main><h1>413</h1><p>That is too much.</p></main>", "That is too much."),
+    ],
+)
+def test_what_stands_before_the_app_is_heard(
+    new_page: Callable[..., Page], body: str, sentence: str
+) -> None:
+    page = new_page()
+    page.goto("ui/models/iris")
+    page.route("**/models/iris", lambda route: route.fulfill(status=502, body=body))
+    _ask(page)
+    expect(page.get_by_role("alert")).to_have_text(sentence)
+
+
 def test_a_server_that_is_gone_is_told(new_page: Callable[..., Page]) -> None:
     page = new_page()
     page.goto("ui/models/iris")
-    page.route("**/models/iris", lambda route: route.fulfill(status=502, body="bad gateway"))
+    page.route("**/models/iris", lambda route: route.abort())
     _ask(page)
-    expect(page.get_by_role("alert")).to_have_text("The server answered 502.")
+    expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Try again.")
 
 
 def test_code_can_be_copied(new_page: Callable[..., Page]) -> None:
@@ -209,6 +226,7 @@ def test_the_keyboard_comes_to_the_content_first(new_page: Callable[..., Page]) 
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Breast cancer")).to_be_focused()
 

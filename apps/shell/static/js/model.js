@@ -49,6 +49,13 @@
     document.querySelector("[data-slot=summary]").replaceChildren(box);
   };
 
+  // A page instead of a fragment is an error page, from the app or from what stands before it.
+  const sentenceOf = (html, status) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    const said = page.querySelector(".p-lead") ?? page.querySelector("main p");
+    return said?.textContent.trim() || `The server answered ${status}.`;
+  };
+
   const body = (form) => {
     const data = new FormData(form);
     return form.enctype === "multipart/form-data" ? data : new URLSearchParams(data);
@@ -62,7 +69,7 @@
     });
     const text = await response.text();
     if (!text.includes("data-slot")) {
-      throw new Error(`The server answered ${response.status}.`);
+      throw new Error(sentenceOf(text, response.status));
     }
     return text;
   };
