@@ -162,7 +162,7 @@ class Bench:
             file = Path(folder) / "iris.onnx"
             shutil.copyfile(self._model, file)
             port = free_port()
-            command = [BIN / "portico", "serve", file, "--port", str(port)]
+            command: list[str | Path] = [BIN / "portico", "serve", file, "--port", str(port)]
             begin = time.perf_counter()
             with running(command, Path(folder), port, clean_environment({}), "") as server:
                 wait_until(lambda: _answers(server), server)
@@ -220,14 +220,13 @@ class Bench:
             counted = server.metric("portico_http_requests_total", mount="v2", status="200")
             restarts = server.metric("portico_worker_restarts_total")
             times = [_seconds_of(lambda: server.get("/metrics")) for _ in range(20)]
+        after = f"a scrape after {restarts:.0f} restarts under load"
+        wrong = f"requests answered and not counted, or the reverse, of {load.answered:,}"
         self.figures += [
-            Figure(f"a scrape after {restarts:.0f} restarts under load", median(times) * 1000, "ms", 50),
+            Figure(after, median(times) * 1000, "ms", 50),
             Figure("the slowest of 20 scrapes", max(times) * 1000, "ms"),
-            Figure(
-                f"requests counted and not answered, or not counted, of {load.answered:,}",
-                abs(counted - load.answered), "requests", 0,
-            ),
-        ]  # fmt: skip
+            Figure(wrong, abs(counted - load.answered), "requests", 0),
+        ]
 
 
 def _answers(server: Server) -> bool:
@@ -270,7 +269,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="seconds of load in each turn")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone")
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     bench = Bench(arguments.rounds, arguments.seconds, console)
     for part in arguments.only or PARTS:
         with console.status(f"measuring {part} ..."):

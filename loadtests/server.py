@@ -21,6 +21,7 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from email.message import Message
 
 BIN: Final = Path(sys.executable).parent
 """Folder of the commands of this environment, such as ``portico`` and ``gunicorn``."""
@@ -41,7 +42,7 @@ class Answer:
     """One answer, read to its end."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
     def json(self) -> Any:
@@ -211,7 +212,7 @@ def portico(
         given = {"graceful_timeout": 10, "log_format": "json", **(settings or {})}
         environment = clean_environment({**given, "state": here / "state"})
         environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
-        command = [BIN / "portico", "serve", *models, "--port", str(port)]
+        command: list[str | Path] = [BIN / "portico", "serve", *models, "--port", str(port)]
         with running(command, here, port, environment, ready) as server:
             found = re.search(r"with password +(\S+)", server.out())
             server.password = found[1] if found else ""
@@ -230,7 +231,7 @@ def gunicorn(app: str, *, settings: Mapping[str, object] | None = None) -> Itera
         port = free_port()
         environment = clean_environment({**(settings or {}), "port": port, "state": here / "state"})
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-        command = [BIN / "gunicorn", "--config", GUNICORN_CONFIG, app]
+        command: list[str | Path] = [BIN / "gunicorn", "--config", GUNICORN_CONFIG, app]
         with running(command, here, port, environment, "/") as server:
             yield server
 
