@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from time import monotonic
+from collections import deque
+from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING
 
 from portico.serving.errors import DeadlineExceeded, InvalidInput, QueueFull
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Admits rows as long as there is room, and lets a few runs through at a time.
+    """Admits rows as long as there is room, and lets a few runs through at a time, in order.
 
     What does not fit is refused at once: a caller that must wait longer than it can use the
     answer for is better told so.
@@ -31,18 +31,18 @@ class Gate:
         "_deadline",
         "_limit",
         "_lock",
+        "_queue",
         "_running",
-        "_turn",
         "_waiting",
         "rows",
     )
 
     def __init__(self, limits: LimitsCard, concurrency: int, waiting: Gauge) -> None:
         self._limit = limits.queue_rows
-        self._deadline = limits.deadline
+        self._deadline = min(limits.deadline, TIMEOUT_MAX)
         self._concurrency = limits.concurrency or concurrency
-        self._lock = threading.Lock()
-        self._turn = threading.Condition(self._lock)
+        self._lock = Lock()
+        self._queue: deque[Lock] = deque()
         self._running = 0
         self._waiting = waiting
         self.rows = 0
@@ -60,17 +60,23 @@ class Gate:
             if self.rows + rows > self._limit:
                 self._refuse(rows)
             self.rows += rows
-            if self._running >= self._concurrency:
-                self._wait(rows)
-            self._running += 1
+            if self._running < self._concurrency:
+                self._running += 1
+                return
+            turn = Lock()
+            turn.acquire()
+            self._queue.append(turn)
+            self._waiting.inc(rows)
+        self._wait(turn, rows)
 
     def leave(self, rows: int) -> None:
-        """Give the turn back."""
+        """Give the turn to who waits longest, or back."""
         with self._lock:
             self.rows -= rows
-            self._running -= 1
-            if self.rows:
-                self._turn.notify()
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._running -= 1
 
     def _refuse(self, rows: int) -> None:
         if rows > self._limit:
@@ -79,13 +85,12 @@ class Gate:
             )
         raise QueueFull(f"the model's queue is full ({self.rows} rows); try again in a moment")
 
-    def _wait(self, rows: int) -> None:
-        end = monotonic() + self._deadline
-        self._waiting.inc(rows)
-        try:
-            while self._running >= self._concurrency:
-                if not self._turn.wait(end - monotonic()):
-                    self.rows -= rows
-                    raise DeadlineExceeded(f"no turn came within {self._deadline:g} seconds")
-        finally:
+    def _wait(self, turn: Lock, rows: int) -> None:
+        came = turn.acquire(timeout=self._deadline)
+        with self._lock:
             self._waiting.dec(rows)
+            # A turn that came between the end of the wait and here is taken all the same.
+            if not came and turn in self._queue:
+                self._queue.remove(turn)
+                self.rows -= rows
+                raise DeadlineExceeded(f"no turn came within {self._deadline:g} seconds")
