@@ -10,9 +10,7 @@ from middleware.worker_slots import WorkerSlots
 _settings = load_settings()
 
 wsgi_app = "gateway.wsgi:application"
-bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else (
-    f"{_settings.host}:{_settings.port}"
-)
+bind = _settings.address
 workers = _settings.workers
 worker_class = "gthread"
 threads = _settings.threads

@@ -91,9 +91,9 @@ def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
 
 def greet(settings: Settings) -> None:
     """Print where to go, how to log in at the first start, and how to stop."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 only shown
-    url = f"http://{shown}:{settings.port}"
+    # A browser cannot go to the address that stands for all addresses.
+    local = settings.address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+    url = f"http://{local}"
     lines = [
         "",
         f"  {settings.title} is at   {url}/",

@@ -170,6 +170,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def address(self) -> str:
+        """Host and port as they stand in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the gateway: no other address, no proxy in front."""
         if self.trusted_proxies:

@@ -84,11 +84,12 @@ def console_renderer(*, colors: bool = True) -> Render:
     console = structlog.dev.ConsoleRenderer(
         colors=colors,
         timestamp_key="time",
+        sort_keys=False,
         exception_formatter=structlog.dev.plain_traceback,
     )
 
     def render(event: Event) -> str:
-        safe = {escape(str(key)): _escape_value(value) for key, value in event.items()}
+        safe = {escape(str(key)): _escape_value(value) for key, value in _brief(event).items()}
         exception = event.get("exception")
         if isinstance(exception, str):
             # Indented, the lines of a message with line feeds do not pass for events.
@@ -96,6 +97,16 @@ def console_renderer(*, colors: bool = True) -> Render:
         return console(None, "", safe)
 
     return render
+
+
+def _brief(event: Event) -> Event:
+    """Say of a request first what a person looks for: what was asked, what came, how fast."""
+    brief = {**event, "time": str(event.get("time", ""))[11:19]}
+    if event.get("event") != "request":
+        return brief
+    asked = [brief.pop(key, None) for key in ("method", "path", "status", "duration_ms")]
+    brief["event"] = "{} {} {} {} ms".format(*asked)
+    return brief
 
 
 def _escape_value(value: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
 
 from gateway.settings import AccessSettings, MountSettings, Settings
 from middleware.metrics import HTTPMetrics
 from portico.serving.metrics import PredictionMetrics
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 DOCS = Path(__file__).parents[2] / "docs"
 
