@@ -14,7 +14,7 @@ from flask import Response, abort, render_template, request, url_for
 from apps.admin import words
 from apps.admin.history import History
 from apps.admin.models import version_rows
-from apps.admin.overview import cards, model_rows
+from apps.admin.overview import cards, model_rows, span_of
 from apps.shell.app import new_app
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def create_app(site: Site, catalogue: Catalogue, view: OperatorView) -> Flask:
     """
     app = new_app(__name__, site)
     history = History(view.collect)
+    # A server that wants plots to reach back before the first visit starts it in each worker.
+    app.extensions["portico.history"] = history
     app.before_request(_refuse_others)
     app.before_request(history.start)
     app.after_request(_keep_nothing)
@@ -60,6 +62,7 @@ def _add_overview(app: Flask, catalogue: Catalogue, view: OperatorView, history:
         return render_template(
             "overview.html",
             cards=cards(readings) if readings else [],
+            span=words.age(0, span_of(readings)) if readings else "",
             rows=model_rows(readings, known) if readings else [],
             failed=[row for row in versions if row.state == "failed"],
             ready=sum(row.state == "ready" for row in versions),

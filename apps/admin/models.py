@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class VersionRow(NamedTuple):
-    """One version of a model."""
+    """One version of a model; the current one is the one that answers."""
 
     model: str
     title: str
@@ -37,7 +37,7 @@ def _row(model: Model, version: Version) -> VersionRow:
         model=model.name,
         title=model.title,
         version=version.name,
-        is_current=version is model.current,
+        is_current=served is not None and version is model.current,
         state=str(version.state),
         problem=version.problem,
         runtime=served.platform if served else "",

@@ -1,4 +1,4 @@
-"""The overview: figures of the last minute over plots of the last quarter of an hour."""
+"""The overview: figures of the last minute over plots of up to a quarter of an hour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from apps.admin import plots
 from apps.admin.history import SPAN
 from apps.admin.reading import ModelReading, Reading, between, quantile, rate
-from apps.admin.words import count, per_second, seconds
+from apps.admin.words import age, count, per_second, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,29 +19,33 @@ if TYPE_CHECKING:
 WINDOW: Final = 60.0
 """Seconds over which a figure is an average."""
 
+_LEAST_SPAN: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot as paths of an SVG.
+
+    Attributes:
+        label: says it in words.
+        lines: the strongest first.
+        area: below the first line.
+    """
+
+    label: str
+    lines: tuple[str, ...]
+    area: str
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A figure and its plot.
-
-    Attributes:
-        name: what it is.
-        value: over the last minute.
-        unit: of the value.
-        note: a line below.
-        label: says the plot in words.
-        lines: paths of the plot, the strongest first.
-        area: path below the first line.
-        is_bad: whether the operator should look.
-    """
+    """A figure over the last minute and its plot; ``is_bad`` asks the operator to look."""
 
     name: str
     value: str
     unit: str
     note: str
-    label: str
-    lines: tuple[str, ...]
-    area: str
+    plot: Plot
     is_bad: bool = False
 
 
@@ -60,32 +64,38 @@ class ModelRow:
     line: str
 
 
+def span_of(readings: Sequence[Reading]) -> float:
+    """Return how many seconds the plots go back: as far as is known, two minutes at least."""
+    return min(SPAN, max(_LEAST_SPAN, readings[-1].at - readings[0].at))
+
+
 def cards(readings: Sequence[Reading]) -> list[Card]:
     """Return the figures of the whole gateway, from at least one reading."""
     now, before = readings[-1], _before(readings)
-    elapsed = now.at - before.at
+    elapsed, span = now.at - before.at, span_of(readings)
     recent = between(now.durations, before.durations)
     errors = rate(now.errors, before.errors, elapsed)
     refused = count(max(0.0, now.refused - before.refused))
     return [
-        _card(
+        Card(
             "Requests", per_second(rate(now.requests, before.requests, elapsed)), "a second",
             f"{count(now.requests)} since the start",
-            [_rates(readings, lambda r: r.requests)], per_second,
+            _plot("Requests", [_rates(readings, lambda r: r.requests)], span, per_second),
         ),
-        _card(
+        Card(
             "Server errors", per_second(errors), "a second",
-            f"{count(now.errors)} since the start; {refused} requests refused (4xx) in a minute",
-            [_rates(readings, lambda r: r.errors)], per_second, is_bad=errors > 0,
+            f"{count(now.errors)} since the start. Refused (4xx) in the last minute: {refused}",
+            _plot("Server errors", [_rates(readings, lambda r: r.errors)], span, per_second),
+            is_bad=errors > 0,
         ),
-        _card(
+        Card(
             "Latency", seconds(quantile(0.5, recent)), "median",
             f"99 of 100 within {seconds(quantile(0.99, recent))}",
-            [_quantiles(readings, 0.99), _quantiles(readings, 0.5)], seconds,
+            _plot("Latency", [_quantiles(readings, q) for q in (0.99, 0.5)], span, seconds),
         ),
-        _card(
-            "In progress", count(now.in_progress), "requests now", "",
-            [[(now.at - r.at, r.in_progress) for r in readings]], count,
+        Card(
+            "In progress", count(now.in_progress), "requests now", "This page is one of them",
+            _plot("Requests in progress", [_in_progress(readings)], span, count),
         ),
     ]  # fmt: skip
 
@@ -115,7 +125,7 @@ def _model_row(name: str, readings: Sequence[Reading], now: Reading, before: Rea
         queued=count(later.queued),
         shed=count(later.shed),
         failed=count(later.outcomes["failed"] + later.outcomes["deadline"]),
-        line=plots.line(points, SPAN, plots.top_of(points)),
+        line=plots.line(points, span_of(readings), plots.top_of(points)),
     )
 
 
@@ -123,20 +133,12 @@ def _model(reading: Reading, name: str) -> ModelReading:
     return reading.models.get(name) or ModelReading()
 
 
-def _card(
-    name: str, value: str, unit: str, note: str, series: list[Points],
-    words: Callable[[float], str], *, is_bad: bool = False,
-) -> Card:  # fmt: skip
+def _plot(name: str, series: Sequence[Points], span: float, words: Callable[[float], str]) -> Plot:
     top = plots.top_of(*series)
-    return Card(
-        name=name,
-        value=value,
-        unit=unit,
-        note=note,
-        label=f"{name} over the last 15 minutes, at most {words(top)}",
-        lines=tuple(plots.line(points, SPAN, top) for points in series),
-        area=plots.area(series[0], SPAN, top),
-        is_bad=is_bad,
+    return Plot(
+        label=f"{name} over the last {age(0, span)}, at most {words(top)}",
+        lines=tuple(plots.line(points, span, top) for points in series),
+        area=plots.area(series[0], span, top),
     )
 
 
@@ -152,6 +154,10 @@ def _rates(readings: Sequence[Reading], total: Callable[[Reading], float]) -> Po
         (end - later.at, rate(total(later), total(earlier), later.at - earlier.at))
         for earlier, later in pairwise(readings)
     ]
+
+
+def _in_progress(readings: Sequence[Reading]) -> Points:
+    return [(readings[-1].at - reading.at, reading.in_progress) for reading in readings]
 
 
 def _quantiles(readings: Sequence[Reading], q: float) -> Points:

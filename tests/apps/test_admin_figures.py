@@ -160,7 +160,7 @@ def test_figures_are_averages_of_the_last_minute() -> None:
 def test_one_reading_is_enough() -> None:
     requests, _, latency, in_progress = cards(_readings(5))
     assert (requests.value, latency.value, in_progress.value) == ("0", words.UNKNOWN, "0")
-    assert requests.lines == ("",)
+    assert requests.plot.lines == ("",)
 
 
 def test_server_errors_stand_out() -> None:
