@@ -6,20 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from prometheus_client import CollectorRegistry
 
+from gateway.cli.catalogue import load_catalogue, print_models
 from gateway.cli.main import settings_options
-from gateway.cli.models import print_models
-from gateway.cli.options import artefacts_of, settings_from
+from gateway.cli.options import settings_from
 from gateway.mounts import import_app
-from portico.serving.allowance import Allowance
-from portico.serving.catalogue import Catalogue
-from portico.serving.metrics import PredictionMetrics
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from gateway.settings import Settings
 
 
 @click.command(name="check")
@@ -35,14 +29,3 @@ def command(paths: tuple[Path, ...], config: Path | None, state: Path | None) ->
     print_models(catalogue)
     if not catalogue.is_ready():
         sys.exit(2)
-
-
-def load_catalogue(settings: Settings) -> Catalogue:
-    """Load all models as a worker would, outside of any server."""
-    catalogue = Catalogue(
-        artefacts_of(settings),
-        Allowance.of(settings.state),
-        PredictionMetrics(CollectorRegistry()),
-    )
-    catalogue.load()
-    return catalogue

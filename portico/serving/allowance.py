@@ -39,9 +39,10 @@ class Allowance:
         """
         data = artefact.read_bytes()
         if hashlib.sha256(data).hexdigest() not in self._hashes():
+            short = "/".join(artefact.parts[-3:])  # Enough to find it, and no layout of the disk.
             raise ArtefactNotAllowed(
                 f"'{artefact.name}' is a pickle, which executes code when opened, and its content "
-                f"was not allowed. If you trust it: portico models allow {artefact.name}"
+                f"was not allowed. If you trust it: portico models allow {short}"
             )
         return data
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -178,10 +179,14 @@ class Catalogue:
                     version.served.close()
 
     def _load_all(self) -> None:
-        for model in self._models.values():
-            for version in model.versions:
-                self._load(version)
+        started = monotonic()
+        versions = [version for model in self._models.values() for version in model.versions]
+        for version in versions:
+            self._load(version)
         self._loaded.set()
+        ready = sum(version.state is State.READY for version in versions)
+        seconds = round(monotonic() - started, 2)
+        log.info("models_loaded", ready=ready, failed=len(versions) - ready, seconds=seconds)
 
     def _load(self, version: Version) -> None:
         artefact = version.artefact

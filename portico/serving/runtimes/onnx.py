@@ -67,7 +67,8 @@ class ONNXModel:
         zipmaps = [n.name for n in self._session.get_outputs() if _ZIPMAP.fullmatch(n.type)]
         trial = self._try_out(inputs)
         self._zipmaps = {name: _classes(name, trial) for name in zipmaps}
-        outputs = tuple(_mended(spec, trial, self._zipmaps) for spec in declared)
+        rows = _TRIAL_ROWS if any(spec.is_batched for spec in inputs) else None
+        outputs = tuple(_mended(spec, trial, self._zipmaps, rows) for spec in declared)
         classes = next(iter(self._zipmaps.values()), ())
         self.signature = Signature(
             inputs, outputs, features_of(inputs), answer_of(outputs, classes)
@@ -78,7 +79,8 @@ class ONNXModel:
         names = outputs or self._names
         try:
             values = self._session.run(names, inputs)
-        except state.InvalidArgument as error:
+        except (state.InvalidArgument, state.Fail) as error:
+            # Kernels answer values and shapes that they cannot work on with these two.
             raise ModelRefused(f"the model refused the input: {_reason(error)}") from error
         except Exception as error:
             raise ModelFailed("the model failed on this input") from error
@@ -125,7 +127,8 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ArtefactError(f"'{path.name}' cannot be opened as ONNX: {_reason(error)}") from error
+        reason = _reason(error, path)
+        raise ArtefactError(f"'{path.name}' cannot be opened as ONNX: {reason}") from error
 
 
 def _input_spec(node: Any) -> TensorSpec:
@@ -165,9 +168,12 @@ def _classes(name: str, trial: dict[str, Any]) -> tuple[Scalar, ...]:
 
 
 def _mended(
-    spec: TensorSpec, trial: dict[str, Any], zipmaps: dict[str, tuple[Scalar, ...]]
+    spec: TensorSpec,
+    trial: dict[str, Any],
+    zipmaps: dict[str, tuple[Scalar, ...]],
+    rows: int | None,
 ) -> TensorSpec:
-    """Correct a declared shape by what the trial run gave."""
+    """Correct a declared shape by what the trial run gave; ``rows`` of it, if the model batches."""
     if spec.name in zipmaps:
         return dataclasses.replace(spec, shape=(VARIABLE, len(zipmaps[spec.name])))
     if spec.name not in trial:
@@ -175,15 +181,19 @@ def _mended(
     true = trial[spec.name].shape
     declared = spec.shape if len(spec.shape) == len(true) else true
     shape = tuple(
-        VARIABLE if said != is_ or (axis == 0 and is_ == _TRIAL_ROWS) else is_
+        VARIABLE if said != is_ or (axis == 0 and is_ == rows) else is_
         for axis, (said, is_) in enumerate(zip(declared, true, strict=True))
     )
     return dataclasses.replace(spec, shape=shape)
 
 
-def _reason(error: Exception) -> str:
-    """Return ONNX Runtime's message without its code, source lines and paths."""
+def _reason(error: Exception, path: Path | None = None) -> str:
+    """Return ONNX Runtime's message without its code, source lines and folders."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", message)
+    if path is not None:
+        # It names a file as it was given or resolved, and quotes folders of its own accord.
+        for folder in (path.parent, path.parent.resolve()):
+            message = message.replace(f"{folder}/", "").replace(f"{folder.name}/", "")
     message = re.sub(r"(?:/[\w.+\-]+)+/([\w.+\-]+)(?::\d+)?", r"\1", message)
     return message[:300]
