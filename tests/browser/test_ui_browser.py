@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [
+    pytest.mark.browser,
+    # The runtime silences this when it is imported, which pytest undoes after the test at hand.
+    pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
+]
 
 PATHS = (
     "",
