@@ -48,7 +48,8 @@
     }
     if (!answer.ok) throw new Error(answer.statusText);
     const part = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!paused) morphChildren(live, part.getElementById("live"));
+    if (paused) return; // While the answer was on its way.
+    morphChildren(live, part.getElementById("live"));
     say("Updated every few seconds.");
   };
   const goOn = async () => {
