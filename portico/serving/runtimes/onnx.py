@@ -192,8 +192,9 @@ def _reason(error: Exception, path: Path | None = None) -> str:
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", message)
     if path is not None:
-        # It names a file as it was given or resolved, and quotes folders of its own accord.
-        for folder in (path.parent, path.parent.resolve()):
-            message = message.replace(f"{folder}/", "").replace(f"{folder.name}/", "")
+        # It names files beside the model with their folder, as it was given or resolved.
+        folder = path.resolve().parent
+        for told in (str(path.parent), str(folder), folder.name):
+            message = re.sub(rf"(?<![\w.-]){re.escape(told)}/", "", message)
     message = re.sub(r"(?:/[\w.+\-]+)+/([\w.+\-]+)(?::\d+)?", r"\1", message)
     return message[:300]
