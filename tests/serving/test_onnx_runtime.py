@@ -266,7 +266,7 @@ def test_a_relative_path_leaves_the_reason_readable(
             [("y", FLOAT, ["n"])],
         ),
     )
-    with pytest.raises(ArtefactError, match=r"layer1/a/b|Frob\(-1\)"):
+    with pytest.raises(ArtefactError, match=r"layer1/a/b"):
         ONNXModel(Path("model.onnx"), 1)
 
 

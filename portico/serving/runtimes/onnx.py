@@ -196,5 +196,5 @@ def _reason(error: Exception, path: Path | None = None) -> str:
         folder = path.resolve().parent
         for told in (str(path.parent), str(folder), folder.name):
             message = re.sub(rf"(?<![\w.-]){re.escape(told)}/", "", message)
-    message = re.sub(r"(?:/[\w.+\-]+)+/([\w.+\-]+)(?::\d+)?", r"\1", message)
+    message = re.sub(r"(?<![\w.-])(?:/[\w.+\-]+)+/([\w.+\-]+)(?::\d+)?", r"\1", message)
     return message[:300]
