@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,13 +44,32 @@ warnings.filterwarnings("ignore", message="X does not have valid feature names")
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What fitting left behind about one column of a frame."""
+    """What fitting left behind about one column of a frame.
+
+    Attributes:
+        categories: values that an encoder saw, without the missing one.
+        closed: whether any other value is refused.
+        optional: whether a value may be missing.
+        blank: what stands for a missing text.
+    """
 
     name: str
     is_text: bool = False
     categories: tuple[Scalar, ...] = ()
     closed: bool = False
     optional: bool = False
+    blank: Any = math.nan
+
+    def __or__(self, other: Column) -> Column:
+        """Return what two steps that see the same column tell of it together."""
+        return Column(
+            self.name,
+            is_text=self.is_text or other.is_text,
+            categories=self.categories or other.categories,
+            closed=self.closed or other.closed,
+            optional=self.optional and other.optional,
+            blank=self.blank if self.categories else other.blank,
+        )
 
 
 class SklearnModel:
@@ -69,7 +89,7 @@ class SklearnModel:
         self._estimator = _load(data, name)
         columns = _columns(self._estimator)
         self._takes_text = _is_text_model(self._estimator)
-        self._frame = [c.name for c in columns] if _needs_frame(self._estimator, columns) else None
+        self._frame = columns if _needs_frame(self._estimator, columns) else []
         inputs = self._inputs(columns)
         features = _features(inputs, columns)
         blank = Signature(inputs, (), features)
@@ -84,10 +104,12 @@ class SklearnModel:
 
     def run(self, inputs: Tensors, outputs: tuple[str, ...] | None) -> Tensors:
         """Run the estimator; see :class:`portico.serving.ports.Runtime`."""
-        x = self._matrix(inputs)
         wanted = outputs or tuple(spec.name for spec in self.signature.outputs)
         try:
-            return {name: _tensor(_METHODS[name](self._estimator, x)) for name in wanted}
+            x = self._matrix(inputs)
+            # One request is one thread: a pool for each call costs more than it gains.
+            with joblib.parallel_config(backend="sequential"):
+                return {name: _tensor(_METHODS[name](self._estimator, x)) for name in wanted}
         except (ValueError, TypeError) as error:
             # scikit-learn answers bad values with these two: an unknown category, a NaN.
             reason = (str(error).splitlines() or [""])[0][:200]
@@ -112,13 +134,14 @@ class SklearnModel:
     def _matrix(self, inputs: Tensors) -> Any:
         if self._takes_text:
             return inputs["text"]
-        if self._frame is None:
+        if not self._frame:
             return inputs[INPUT]
         import pandas as pd
 
-        if INPUT in inputs:
-            return pd.DataFrame(inputs[INPUT], columns=self._frame)
-        return pd.DataFrame({name: _cells(inputs[name]) for name in self._frame})
+        if not any(column.is_text for column in self._frame):
+            return pd.DataFrame(inputs[INPUT], columns=[column.name for column in self._frame])
+        frame = pd.DataFrame({c.name: _cells(inputs[c.name], c.blank) for c in self._frame})
+        return frame if hasattr(self._estimator, "feature_names_in_") else frame.to_numpy()
 
     def _outputs(self, blank: Signature) -> tuple[TensorSpec, ...]:
         """Run once on an example row to see what comes out."""
@@ -142,18 +165,21 @@ def _load(data: bytes, name: str) -> Any:
             estimator = joblib.load(io.BytesIO(data))
         except Exception as error:
             raise ArtefactError(f"'{name}' cannot be opened: {error}") from error
-    if not any(hasattr(estimator, method) for method in ("predict", "transform")):
+    is_estimator = hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type)
+    if not is_estimator or not any(hasattr(estimator, m) for m in ("predict", "transform")):
         raise ArtefactError(
             f"'{name}' holds a {type(estimator).__name__}; a fitted estimator is expected"
         )
-    # One request is one thread: a pool of its own for each call costs more than it gains.
-    single = {key: 1 for key in estimator.get_params() if key.split("__")[-1] == "n_jobs"}
-    return estimator.set_params(**single)
+    return estimator
 
 
 def _output_names(estimator: Any) -> tuple[str, ...]:
     if is_classifier(estimator):
-        return ("label", "probabilities") if hasattr(estimator, "predict_proba") else ("label",)
+        classes = getattr(estimator, "classes_", None)
+        # Several labels with different numbers of classes give probabilities that fit no tensor.
+        is_ragged = isinstance(classes, list) and len({len(each) for each in classes}) > 1
+        has_scores = hasattr(estimator, "predict_proba") and not is_ragged
+        return ("label", "probabilities") if has_scores else ("label",)
     return ("prediction",) if hasattr(estimator, "predict") else ("features",)
 
 
@@ -188,7 +214,7 @@ def _is_text_model(estimator: Any) -> bool:
 
 def _needs_frame(estimator: Any, columns: Sequence[Column]) -> bool:
     return any(column.is_text for column in columns) or (
-        hasattr(estimator, "feature_names_in_") and any(_column_transformers(estimator))
+        hasattr(estimator, "feature_names_in_") and _column_transformer(estimator) is not None
     )
 
 
@@ -204,60 +230,80 @@ def _columns(estimator: Any) -> list[Column]:
     count = getattr(estimator, "n_features_in_", None if names is None else len(names))
     if count is None:
         raise ArtefactError(f"the {type(estimator).__name__} is not fitted")
-    optional = _takes_missing(estimator)
     known = [str(n) for n in names] if names is not None else [f"x{i + 1}" for i in range(count)]
-    columns = {name: Column(name, optional=optional) for name in known}
-    for transformer in _column_transformers(estimator):
-        columns |= dict(_transformed_columns(transformer, known))
-    return list(columns.values())
+    told: dict[str, Column] = {}
+    for step, picked in _first_steps(estimator, known):
+        for column in _seen_by(step, picked):
+            told[column.name] = told[column.name] | column if column.name in told else column
+    return [told.get(name, Column(name)) for name in known]
 
 
-def _column_transformers(estimator: Any) -> Iterator[ColumnTransformer]:
-    """Yield the column transformer that sees the columns as they come in, if there is one."""
-    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+def _column_transformer(estimator: Any) -> ColumnTransformer | None:
+    """Return the column transformer that sees the columns as they come in, if there is one."""
+    first = _steps(estimator)[0]
     if isinstance(first, Pipeline):
-        yield from _column_transformers(first)
-    elif isinstance(first, ColumnTransformer):
-        yield first
+        return _column_transformer(first)
+    return first if isinstance(first, ColumnTransformer) else None
 
 
-def _transformed_columns(
-    transformer: ColumnTransformer, known: Sequence[str]
-) -> Iterator[tuple[str, Column]]:
+def _first_steps(estimator: Any, known: list[str]) -> Iterator[tuple[Any, list[str]]]:
+    """Yield what sees columns as they come in, with their names."""
+    transformer = _column_transformer(estimator)
+    if transformer is None:
+        yield estimator, known
+        return
     for _, step, selected in transformer.transformers_:
-        if isinstance(step, str):  # "passthrough" and "drop" tell nothing about a column.
-            continue
-        picked = [selected] if isinstance(selected, str | int) else list(selected)
-        categories = _categories(step)
-        closed = _refuses_unknown(step)
-        optional = _takes_missing(step)
-        for position, key in enumerate(picked):
-            name = str(key) if isinstance(key, str) else known[int(key)]
-            values = categories[position] if categories else ()
-            yield (
-                name,
-                Column(
-                    name,
-                    is_text=_is_text_model(step) or any(isinstance(v, str) for v in values),
-                    categories=values,
-                    closed=closed,
-                    optional=optional,
-                ),
-            )
+        if not isinstance(step, str):  # "passthrough" and "drop" tell nothing about a column.
+            yield step, _picked(selected, known)
+
+
+def _picked(selected: Any, known: list[str]) -> list[str]:
+    """Return the names of the columns that a column transformer was told to give to a step."""
+    if isinstance(selected, slice) and any(
+        isinstance(s, str) for s in (selected.start, selected.stop)
+    ):
+        # A slice of names holds its end, unlike one of positions.
+        start = known.index(selected.start) if selected.start is not None else 0
+        stop = known.index(selected.stop) + 1 if selected.stop is not None else None
+        return known[start : stop : selected.step]
+    if isinstance(selected, slice):
+        return known[selected]
+    keys = np.atleast_1d(np.asarray(selected))
+    if keys.dtype.kind in "OUT":
+        return [str(key) for key in keys]
+    return [known[i] for i in np.arange(len(known))[keys]]
+
+
+def _seen_by(step: Any, picked: list[str]) -> Iterator[Column]:
+    categories = _categories(step)
+    if len(categories) != len(picked):
+        categories = [()] * len(picked)
+    closed, optional = _refuses_unknown(step), _takes_missing(step)
+    for name, values in zip(picked, categories, strict=True):
+        missing = [v for v in values if _is_missing(v)]
+        yield Column(
+            name,
+            is_text=_is_text_model(step) or any(isinstance(v, str) for v in values),
+            categories=tuple(v for v in values if v != "" and not _is_missing(v)),
+            closed=closed,
+            optional=optional or bool(missing),
+            blank=missing[0] if missing and not optional else math.nan,
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124 NaN differs from itself
 
 
 def _steps(step: Any) -> list[Any]:
     return [s for _, s in step.steps] if isinstance(step, Pipeline) else [step]
 
 
-def _categories(step: Any) -> list[tuple[Scalar, ...]]:
-    """Return what an encoder in ``step`` saw in each column, without missing values."""
+def _categories(step: Any) -> list[tuple[Any, ...]]:
+    """Return what an encoder in ``step`` saw in each column."""
     for inner in _steps(step):
         if hasattr(inner, "categories_"):
-            return [
-                tuple(v for v in values.tolist() if v not in (None, "") and v == v)  # noqa: PLR0124 NaN differs from itself
-                for values in inner.categories_
-            ]
+            return [tuple(values.tolist()) for values in inner.categories_]
     return []
 
 
@@ -300,9 +346,9 @@ def _trial_row(signature: Signature) -> Tensors:
     return row
 
 
-def _cells(array: Array) -> Array:
+def _cells(array: Array, blank: Any) -> Array:
     """Return one column of a frame; an empty text is a missing one, as pandas reads CSV files."""
     column = array.reshape(-1)
     if column.dtype == object:
-        column = np.array([np.nan if value == "" else value for value in column], dtype=object)
+        column = np.array([blank if value == "" else value for value in column], dtype=object)
     return column
