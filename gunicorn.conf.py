@@ -58,6 +58,11 @@ def post_fork(server, worker):
     WorkerSlots.of(server).enter(worker.portico_slot)
 
 
+def post_worker_init(worker):
+    """Begin what only a process that serves should do."""
+    worker.wsgi.remember()
+
+
 def child_exit(server, worker):
     """Free the slot of a worker that was reaped."""
     WorkerSlots.of(server).release(worker.pid)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, Gauge
 
 from apps import account, admin, api, home, ui
+from apps.admin import history_of
 from apps.api import oip
+from apps.shell.errors import page_renderer
 from apps.shell.site import MountInfo, Site
 from gateway.console import operator_view
 from gateway.mounts import Mount, MountTable, import_app
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client import CollectorRegistry
 
+    from apps.admin.history import History
     from gateway.settings import Settings
     from middleware.log_sink import LogSink
 
@@ -43,18 +47,31 @@ LOGIN_PATH: Final = "/account/login"
 class Gateway:
     """The whole gateway as one WSGI application.
 
-    Attributes:
+    Args:
+        app: middleware and mounts.
         catalogue: the models that it serves.
+        history: what the console remembers of the last minutes.
+        sink: where log lines go.
     """
 
-    def __init__(self, app: WSGIApplication, catalogue: Catalogue, sink: LogSink) -> None:
+    def __init__(
+        self, app: WSGIApplication, catalogue: Catalogue, history: History, sink: LogSink
+    ) -> None:
         self._app = app
+        self._history = history
         self._sink = sink
         self.catalogue = catalogue
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         return self._app(environ, start_response)
+
+    def remember(self) -> None:
+        """Begin to remember figures for the console, in the process that serves.
+
+        Without it the console begins when it is first looked at.
+        """
+        self._history.start()
 
     def close(self) -> None:
         """Free the models and write out what is buffered."""
@@ -78,19 +95,37 @@ def create_gateway(
     """
     catalogue = _catalogue(settings, registry)
     accounts = Accounts(lambda: open_accounts(database_url(settings.state)))
-    table = _mount_table(settings, catalogue, accounts, registry)
+    site = _site(settings)
+    front = home.create_app(site, catalogue, metrics_app(registry))
+    console = admin.create_app(site, catalogue, operator_view(settings, registry))
+    builtin: dict[str, WSGIApplication] = {
+        "home": front,
+        "ui": ui.create_app(site, catalogue),
+        "api": api.create_app(site, catalogue),
+        "v2": oip.create_app(site, catalogue),
+        "admin": console,
+        "account": account.create_app(site, accounts),
+    }
+    table = _mount_table(settings, site, builtin)
+    render = page_renderer(front)
     app: WSGIApplication = table.dispatcher()
     # From the inside out; the order of a request is the reverse.
-    app = Limits(app, settings.max_body_bytes)
-    app = Access(app, rule_of=table.rule_of, identify=accounts.identify, login_url=LOGIN_PATH)
-    app = ErrorPages(app)
+    app = Limits(app, settings.max_body_bytes, render_html=render)
+    app = Access(
+        app,
+        rule_of=table.rule_of,
+        identify=accounts.identify,
+        login_url=LOGIN_PATH,
+        render_html=render,
+    )
+    app = ErrorPages(app, render)
     app = HTTPMetrics(app, table.name_of, registry)
     app = AccessLog(app, sink)
     app = RequestContext(app)
     app = Forwarded(app, settings.trusted_proxies)
     _tell_build(registry)
     catalogue.load(settings.startup_wait)
-    return Gateway(app, catalogue, sink)
+    return Gateway(app, catalogue, history_of(console), sink)
 
 
 def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
@@ -103,29 +138,22 @@ def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
     )
 
 
-def _mount_table(
-    settings: Settings, catalogue: Catalogue, accounts: Accounts, registry: CollectorRegistry
-) -> MountTable:
-    infos = _builtin_infos(settings)
-    own = [_own_info(mount.prefix, mount.title, mount.access) for mount in settings.mounts]
-    site = Site(settings.title, (*infos.values(), *own))
-    console = operator_view(settings, registry)
-    apps: dict[str, WSGIApplication] = {
-        "ui": ui.create_app(site, catalogue),
-        "api": api.create_app(site, catalogue),
-        "v2": oip.create_app(site, catalogue),
-        "admin": admin.create_app(site, catalogue, console),
-        "account": account.create_app(site, accounts),
-    }
-    mounts = [Mount(infos[name], app) for name, app in apps.items()]
-    mounts += [
-        Mount(info, import_app(mount.app)) for info, mount in zip(own, settings.mounts, strict=True)
+def _mount_table(settings: Settings, site: Site, builtin: dict[str, WSGIApplication]) -> MountTable:
+    own = {mount.prefix: import_app(mount.app) for mount in settings.mounts}
+    mounts = [
+        Mount(info, builtin[info.name] if info.builtin else own[info.prefix])
+        for info in site.mounts
     ]
-    front = home.create_app(site, catalogue, metrics_app(registry))
-    return MountTable(Mount(infos["home"], front), mounts, _rules(settings))
+    return MountTable(mounts[0], mounts[1:], _rules(settings))
 
 
-def _builtin_infos(settings: Settings) -> dict[str, MountInfo]:
+def _site(settings: Settings) -> Site:
+    own = [_own_info(mount.prefix, mount.title, mount.access) for mount in settings.mounts]
+    return Site(settings.title, (*_builtin_infos(settings), *own))
+
+
+def _builtin_infos(settings: Settings) -> list[MountInfo]:
+    """Describe what Portico brings, home first."""
     access = settings.access
     infos = (
         MountInfo("home", "", "Home", "What is mounted and what is served.", access.home),
@@ -137,11 +165,7 @@ def _builtin_infos(settings: Settings) -> dict[str, MountInfo]:
         ),
         MountInfo("account", "/account", "Account", "Log in and out.", "login"),
     )
-    return {i.name: _with_rule(i, _resolved(i.access, settings)) for i in infos}
-
-
-def _with_rule(info: MountInfo, rule: str) -> MountInfo:
-    return MountInfo(info.name, info.prefix, info.title, info.description, rule)
+    return [replace(info, access=_resolved(info.access, settings)) for info in infos]
 
 
 def _own_info(prefix: str, title: str, access: str) -> MountInfo:
@@ -156,8 +180,9 @@ def _resolved(rule: str, settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> dict[str, str]:
-    """Return the rules of single paths: probes and the log-in have to answer anybody."""
-    open_paths = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", LOGIN_PATH)
+    """Return the rules of single paths: probes, and logging in and out, are for anybody."""
+    probes = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+    open_paths = (*probes, LOGIN_PATH, "/account/logout")
     return {
         **dict.fromkeys(open_paths, "open"),
         "/static/": "open",

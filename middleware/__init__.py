@@ -20,6 +20,7 @@ key                          set by        value
 ``portico.model``            the app       str, model that answered
 ``portico.version``          the app       str, its version
 ``portico.identity``         Access        object whose ``str()`` names who asks
+``portico.session_token``    Access        str, the session by which the identity was found
 ``portico.bytes_in``         Limits        int, body bytes read so far
 ===========================  ============  ================================================
 """

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from portico.serving.catalogue import Catalogue
 
 NEEDED_ROLE: Final = "operator"
+_HISTORY: Final = "portico.history"
 _STATIC: Final = Path(__file__).with_name("static")
 
 
@@ -39,8 +40,7 @@ def create_app(site: Site, catalogue: Catalogue, view: OperatorView) -> Flask:
     """
     app = new_app(__name__, site)
     history = History(view.collect)
-    # A server that wants plots to reach back before the first visit starts it in each worker.
-    app.extensions["portico.history"] = history
+    app.extensions[_HISTORY] = history
     app.before_request(_refuse_others)
     app.before_request(history.start)
     app.after_request(_keep_nothing)
@@ -50,6 +50,12 @@ def create_app(site: Site, catalogue: Catalogue, view: OperatorView) -> Flask:
     _add_lists(app, site, catalogue, view)
     _add_files(app)
     return app
+
+
+def history_of(app: Flask) -> History:
+    """Return what a console remembers, for a server to start before the first visit."""
+    history: History = app.extensions[_HISTORY]
+    return history
 
 
 def _add_overview(app: Flask, catalogue: Catalogue, view: OperatorView, history: History) -> None:

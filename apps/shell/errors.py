@@ -123,6 +123,20 @@ def _call(answer: Any) -> BaseResponse:
     return Response.from_app(answer, request.environ)
 
 
+def page_renderer(app: Flask) -> RenderHTML:
+    """Return what draws error pages in the site's look for the middleware around all apps.
+
+    Args:
+        app: an app made by :func:`apps.shell.app.new_app`, whose layout is used.
+    """
+
+    def render(environ: WSGIEnvironment, status: int, payload: Mapping[str, Any]) -> str:
+        with app.request_context(environ):
+            return _page(environ, status, payload)
+
+    return render
+
+
 def _page(_: WSGIEnvironment, status: int, payload: Mapping[str, Any]) -> str:
     return render_template("error.html", status=status, **{"message": payload["error"], **payload})
 

@@ -24,4 +24,5 @@ def command(name: str, config: Path | None, state: Path | None) -> None:
         raise SettingsError(f"there is no user '{name}'")
     password = generate_password()
     store.set_password_hash(name, Passwords().hash(password))
+    store.remove_sessions_of(name)
     click.echo(f"password of {name}: {password}")

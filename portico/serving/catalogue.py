@@ -16,6 +16,7 @@ import structlog
 
 from portico.serving.artefacts import sha256_of
 from portico.serving.card import describe, read_card
+from portico.serving.codecs.image_fit import with_image
 from portico.serving.errors import (
     ArtefactError,
     ModelUnavailable,
@@ -216,12 +217,7 @@ class Catalogue:
         card = read_card(artefact.folder)
         file = artefact.file()
         runtime = open_runtime(file, self._threads, self._allowance)
-        signature = runtime.signature
-        if card.image:
-            # Pillow is imported only for models that look at pictures.
-            from portico.serving.codecs.images import with_image
-
-            signature = with_image(signature, card)
+        signature = with_image(runtime.signature, card)
         meter = self._metrics.meter(artefact.model, artefact.version)
         return ServedModel(
             name=artefact.model,

@@ -23,7 +23,8 @@ from portico.demos.tables import WINE_NUMBERS, WINE_TEXTS, wine_table
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import PICKLES
 from portico.serving.card import ModelCard, describe, read_card
-from portico.serving.codecs.images import tensor_from_image, with_image
+from portico.serving.codecs.image_fit import with_image
+from portico.serving.codecs.images import tensor_from_image
 from portico.serving.codecs.rows import tensors_from_csv, tensors_from_rows
 from portico.serving.errors import InvalidInput
 from portico.serving.runtimes.registry import open_runtime

@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from portico.serving.card import FeatureCard, ImageCard, ModelCard, describe
-from portico.serving.codecs.images import (
-    MAX_JPEG_SCANS,
-    check_image_card,
-    tensor_from_image,
-    with_image,
-)
+from portico.serving.codecs.image_fit import check_image_card, with_image
+from portico.serving.codecs.images import MAX_JPEG_SCANS, tensor_from_image
 from portico.serving.errors import ArtefactError, InvalidInput
 from portico.serving.signature import Kind, Signature, features_of
 from portico.serving.tensors import Array, Datatype, TensorSpec
