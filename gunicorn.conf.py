@@ -60,7 +60,8 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """Begin what only a process that serves should do."""
-    worker.wsgi.remember()
+    if hasattr(worker.wsgi, "remember"):
+        worker.wsgi.remember()
 
 
 def child_exit(server, worker):
@@ -70,5 +71,7 @@ def child_exit(server, worker):
 
 def worker_exit(server, worker):
     """Write out what is buffered and free the models."""
-    if hasattr(worker.wsgi, "close"):
-        worker.wsgi.close()
+    # A worker that is stopped while it loads has no application yet.
+    application = getattr(worker, "wsgi", None)
+    if hasattr(application, "close"):
+        application.close()
