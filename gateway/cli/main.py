@@ -71,10 +71,12 @@ def _sentence(error: Exception) -> str:
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which settings, state and models are meant."""
+    # What cannot be read is told by whoever reads it, in one sentence instead of a usage.
+    path = click.Path(path_type=Path, readable=False)
     for decorate in (
-        click.option("--config", type=click.Path(path_type=Path), help="Settings file."),
-        click.option("--state", type=click.Path(path_type=Path), help="State folder."),
-        click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]..."),
+        click.option("--config", type=path, help="Settings file."),
+        click.option("--state", type=path, help="State folder."),
+        click.argument("paths", nargs=-1, type=path, metavar="[PATH]..."),
     ):
         command = decorate(command)
     return command
