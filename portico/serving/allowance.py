@@ -12,8 +12,10 @@ import os
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from portico.serving.artefacts import sha256_of
-from portico.serving.errors import ArtefactNotAllowed
+from portico.serving.errors import ArtefactError, ArtefactNotAllowed
 
 
 class Allowance:
@@ -36,6 +38,7 @@ class Allowance:
 
         Raises:
             ArtefactNotAllowed: this content was never allowed.
+            ArtefactError: the list cannot be read.
         """
         data = artefact.read_bytes()
         if hashlib.sha256(data).hexdigest() not in self._hashes():
@@ -47,7 +50,11 @@ class Allowance:
         return data
 
     def allow(self, artefact: Path) -> str:
-        """Allow the file's present content and return its sha256 in hex."""
+        """Allow the file's present content and return its sha256 in hex.
+
+        Raises:
+            ArtefactError: the list cannot be read.
+        """
         digest = sha256_of(artefact)
         hashes = self._hashes()
         if digest not in hashes:
@@ -56,13 +63,18 @@ class Allowance:
 
     def _hashes(self) -> dict[str, str]:
         try:
-            hashes: dict[str, str] = json.loads(self._path.read_text("utf-8"))
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
         except FileNotFoundError:
             return {}
-        return hashes
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ArtefactError(
+                f"the list of allowed files, '{self._path.name}' in the state folder, "
+                f"cannot be read: {reason}"
+            ) from error
 
     def _write(self, hashes: dict[str, str]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(hashes, file, indent=1)
