@@ -70,8 +70,10 @@ class Model:
 
     @property
     def current(self) -> Version:
-        """The newest version that did not fail; the newest of all when every one did."""
-        return next((v for v in self.versions if v.state is not State.FAILED), self.versions[0])
+        """The newest version that answers, else one that may yet, else the newest of all."""
+        ready = (v for v in self.versions if v.state is State.READY)
+        loading = (v for v in self.versions if v.state is State.LOADING)
+        return next(ready, next(loading, self.versions[0]))
 
     @property
     def title(self) -> str:
@@ -105,7 +107,6 @@ class Catalogue:
         self._metrics = metrics
         self._threads = threads
         self._concurrency = concurrency
-        self._loaded = threading.Event()
         self.revision = 0
         """Grows with each change, so that what was looked up can be kept until then."""
 
@@ -115,8 +116,10 @@ class Catalogue:
         Args:
             wait: seconds to wait for it at most; None waits until all is loaded or has failed.
         """
-        threading.Thread(target=self._load_all, name="catalogue", daemon=True).start()
-        self._loaded.wait(wait)
+        loading = threading.Thread(target=self._load_all, name="catalogue", daemon=True)
+        loading.start()
+        # Not an event: a signal that ends the process would leave its lock in disorder.
+        loading.join(wait)
 
     def models(self) -> Sequence[Model]:
         """Return the models in the order of their names."""
@@ -184,7 +187,6 @@ class Catalogue:
         versions = [version for model in self._models.values() for version in model.versions]
         for version in versions:
             self._load(version)
-        self._loaded.set()
         ready = sum(version.state is State.READY for version in versions)
         seconds = round(monotonic() - started, 2)
         log.info("models_loaded", ready=ready, failed=len(versions) - ready, seconds=seconds)
