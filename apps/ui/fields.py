@@ -134,7 +134,7 @@ def problems_by_feature(signature: Signature, problems: Iterable[Problem]) -> di
 
 def rest_of_sentence(problem: str) -> str:
     """Return a problem as it follows the name of its place, such as ``is missing``."""
-    return f"{' ' if problem[:1].isalpha() else ': '}{problem}."
+    return f" {problem}."
 
 
 def text_of(value: Any) -> str:

@@ -121,7 +121,7 @@ def _read_number(text: str, where: str) -> float | int:
         return float(plain)
     except ValueError:
         hint = "; write the decimals after a point" if text.replace(",", "").isdigit() else ""
-        raise InvalidInput.at(where, f"{shown(text)} is no number{hint}") from None
+        raise InvalidInput.at(where, f"is {shown(text)}; a number is expected{hint}") from None
 
 
 def _in_range(feature: Feature, value: float, where: str) -> float:
