@@ -6,14 +6,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.cli.main import portico
 from gateway.settings import AccessSettings, MountSettings, Settings
 from middleware.metrics import HTTPMetrics
 from portico.serving.metrics import PredictionMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -73,3 +77,26 @@ def test_metrics_reference_has_each_metric_with_its_labels() -> None:
         assert name in names
         labels = ",".join(collector._labelnames)  # type: ignore[attr-defined]
         assert (name, labels) in documented, f"{name} has the labels {labels}"
+
+
+def test_command_line_reference_has_each_command_with_its_options() -> None:
+    text = (DOCS / "cli.md").read_text("utf-8")
+    shared = {"--config", "--state", "--help"}
+    for name, command in _commands():
+        section = re.search(rf"^## portico {name}\b.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        assert section, f"docs/cli.md lacks portico {name}"
+        for parameter in command.params:
+            for option in set(parameter.opts) - shared:
+                if option.startswith("--"):
+                    assert f"`{option}`" in section[0], f"portico {name} lacks {option}"
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(portico)
+    for name in portico.list_commands(context):
+        command = portico.get_command(context, name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            for inner in set(command.commands) - {"list"}:
+                yield f"{name} {inner}", command.commands[inner]
