@@ -60,9 +60,9 @@ def answers_of(signature: Signature, outputs: Tensors) -> list[Answer]:
         return [ValueAnswer(_finite(value), spec.unit) for value in values]
     rows = min((len(a) for a in outputs.values() if a.ndim), default=1)
     return [
-        TensorAnswer({n: a[i].tolist() if a.ndim else a.item() for n, a in outputs.items()})
-        if rows
-        else TensorAnswer({})
+        TensorAnswer(
+            {n: a[i : i + 1].tolist()[0] if a.ndim else a.item() for n, a in outputs.items()}
+        )
         for i in range(rows)
     ]
 
@@ -72,11 +72,12 @@ def _classes(spec: AnswerSpec, outputs: Tensors) -> list[Answer]:
     if spec.scores is None:
         raw = outputs[str(spec.label)].reshape(-1).tolist()
         return [ClassAnswer(label_of.get(value, str(value)), None, {}) for value in raw]
-    scores = _probabilities(outputs[spec.scores], spec.scores_are)
+    given = outputs[spec.scores].reshape(len(outputs[spec.scores]), -1).astype(np.float64)
+    scores = _probabilities(given, spec.scores_are)
     best = (
         outputs[spec.label].reshape(-1).tolist()
         if spec.label
-        else [spec.classes[i] if i < len(spec.classes) else int(i) for i in scores.argmax(axis=1)]
+        else [spec.classes[i] if i < len(spec.classes) else int(i) for i in given.argmax(axis=1)]
     )
     return [
         _class_answer(spec, label_of, value, row) for value, row in zip(best, scores, strict=True)
@@ -86,28 +87,31 @@ def _classes(spec: AnswerSpec, outputs: Tensors) -> list[Answer]:
 def _class_answer(
     spec: AnswerSpec, label_of: dict[Any, str], value: Any, scores: Array
 ) -> ClassAnswer:
-    order = np.argsort(-scores, kind="stable")
-    names = [label_of.get(c, str(c)) for c in (spec.classes or range(len(scores)))]
     label = label_of.get(value, str(value))
-    probability = float(scores[names.index(label)]) if label in names else None
-    top = {names[i]: float(scores[i]) for i in order[: spec.top]}
+    if not np.isfinite(scores).all():
+        return ClassAnswer(label, None, {})
+    # A model whose width is variable may give more scores than it has names, or fewer.
+    classes = (*spec.classes, *range(len(spec.classes), len(scores)))[: len(scores)]
+    probability = float(scores[classes.index(value)]) if value in classes else None
+    top: dict[str, float] = {}
+    for i in np.argsort(-scores, kind="stable")[: spec.top]:
+        # Where two classes have one name, the likelier one is meant.
+        top.setdefault(label_of.get(classes[i], str(classes[i])), float(scores[i]))
     return ClassAnswer(label, probability, top)
 
 
 def _probabilities(scores: Array, kind: Scores) -> Array:
-    scores = scores.reshape(len(scores), -1).astype(np.float64)
-    if kind is Scores.LOGITS or (kind is Scores.AUTO and not _are_probabilities(scores)):
+    """Return probabilities, in rows that are not finite where the scores allow none."""
+    if kind is Scores.PROBABILITIES:
+        return scores
+    with np.errstate(invalid="ignore"):
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores = shifted / shifted.sum(axis=1, keepdims=True)
-    return np.nan_to_num(scores)
-
-
-def _are_probabilities(scores: Array) -> bool:
-    return bool(
-        (scores >= 0).all()
-        and (scores <= 1).all()
-        and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
-    )
+        softmax: Array = shifted / shifted.sum(axis=1, keepdims=True)
+        if kind is Scores.LOGITS:
+            return softmax
+        # Each row is looked at by itself: its answer must not depend on its neighbours.
+        is_done = (scores >= 0).all(axis=1) & np.isclose(scores.sum(axis=1), 1, atol=1e-3)
+    return np.where(is_done[:, np.newaxis], scores, softmax)
 
 
 def _finite(value: Any) -> float | None:
