@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from portico.serving.metrics import ModelMeter
     from portico.serving.ports import Runtime
     from portico.serving.signature import Signature
-    from portico.serving.tensors import Tensors
+    from portico.serving.tensors import Array, Tensors, TensorSpec
 
 
 class ServedModel:
@@ -112,7 +112,7 @@ class ServedModel:
         rows = len(next(iter(inputs.values())))
         answers = [self.infer(self._single(inputs, row)) for row in range(rows)]
         return {
-            spec.name: np.stack([a[spec.name].reshape(spec.row_shape) for a in answers])
+            spec.name: self._stacked(spec.name, [answer[spec.name] for answer in answers])
             for spec in self.signature.outputs
         }
 
@@ -144,9 +144,20 @@ class ServedModel:
         return len(inputs[self.signature.inputs[0].name])
 
     def _single(self, inputs: Tensors, row: int) -> Tensors:
-        return {
-            spec.name: inputs[spec.name][row].reshape([abs(size) for size in spec.shape])
-            if -1 not in spec.row_shape
-            else inputs[spec.name][row : row + 1]
-            for spec in self.signature.inputs
-        }
+        single: Tensors = {}
+        for spec in self.signature.inputs:
+            array = inputs[spec.name][row : row + 1]
+            single[spec.name] = array if _has_row_axis(spec) else array.reshape(array.shape[1:])
+        return single
+
+    def _stacked(self, name: str, answers: list[Array]) -> Array:
+        """Put the answers to single rows together, without the row axis that each brings."""
+        if any(map(_has_row_axis, self.signature.inputs)):
+            answers = [a.reshape(a.shape[1:]) if a.shape[:1] == (1,) else a for a in answers]
+        if len({answer.shape for answer in answers}) > 1:
+            raise InvalidInput.at("rows", f"give '{name}' in different shapes; send them singly")
+        return np.stack(answers)
+
+
+def _has_row_axis(spec: TensorSpec) -> bool:
+    return len(spec.row_shape) < len(spec.shape)
