@@ -19,6 +19,8 @@ from prometheus_client import Counter, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+from middleware.slot_values import SlotFiles
+
 _ARBITER = "arbiter"
 _ATTRIBUTE = "portico_worker_slots"
 _CORRUPT = (struct.error, RuntimeError, ValueError)
@@ -43,7 +45,7 @@ class WorkerSlots:
 
     def __init__(self) -> None:
         self._workers: dict[int, Worker] = {}
-        self._identifier = _ARBITER
+        self._files: SlotFiles | None = None
         self._directory: Path | None = None
         self._restarts: Counter | None = None
 
@@ -73,8 +75,8 @@ class WorkerSlots:
         for file in self._directory.glob("*.db"):
             file.unlink()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._directory)
-        # Asked at every increment, so metrics made before the fork change files as well.
-        values.ValueClass = values.MultiProcessValue(lambda: self._identifier)  # type: ignore[no-untyped-call]
+        self._files = SlotFiles(self._directory, _ARBITER)
+        values.ValueClass = self._files.value_class()
         self._restarts = Counter(
             "portico_worker_restarts_total",
             "Workers that ended while the server ran.",
@@ -95,7 +97,8 @@ class WorkerSlots:
 
     def enter(self, slot: int) -> None:
         """Make this process, a child just forked, write to the files of `slot`."""
-        self._identifier = str(slot)
+        if self._files is not None:
+            self._files.move(str(slot))
 
     def slot_of(self, worker: Worker) -> int:
         """Return the slot that `worker` was given.
