@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 PREFIX = "PORTICO_"
 """Begins the name of each setting's environment variable."""
@@ -30,6 +32,9 @@ BUILTIN_PREFIXES = (
     "/ui", "/api", "/v2", "/admin", "/account", "/static", "/metrics", "/healthz", "/readyz",
 )  # fmt: skip
 """Paths that Portico answers itself."""
+
+_IN_URLS_ONLY = re.compile(r"[?#%\\\x00-\x1f\x7f]")
+"""What stands in URLs but never in the path that an application is given."""
 
 ACCESS_PATTERN = r"^(open|login|role:(viewer|operator|admin))$"
 
@@ -59,8 +64,13 @@ class MountSettings(BaseModel):
             raise ValueError(f"'{prefix}' must start with a slash and name a path, such as /shop")
         if prefix.endswith("/"):
             raise ValueError(f"'{prefix}' ends with a slash; write '{prefix.rstrip('/')}'")
-        if "//" in prefix or any(part in (".", "..") for part in prefix.split("/")):
-            raise ValueError(f"'{prefix}' must be a plain path")
+        is_plain = not _IN_URLS_ONLY.search(prefix) and "//" not in prefix
+        if not is_plain or any(part in (".", "..") for part in prefix.split("/")):
+            raise ValueError(f"'{prefix}' must be a plain path, written as it reads")
+        if prefix == "/home":
+            raise ValueError(
+                "'/home' would be called 'home' in logs and metrics, as the front page"
+            )
         return prefix
 
     @field_validator("app")
@@ -157,17 +167,18 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(proxy)
         return proxies
 
-    @model_validator(mode="after")
-    def _check_mounts(self) -> Self:
+    @field_validator("mounts")
+    @classmethod
+    def _check_mounts(cls, mounts: tuple[MountSettings, ...]) -> tuple[MountSettings, ...]:
         taken = list(BUILTIN_PREFIXES)
-        for mount in self.mounts:
+        for mount in mounts:
             for other in taken:
                 if f"{mount.prefix}/".startswith(f"{other}/") or other.startswith(
                     f"{mount.prefix}/"
                 ):
-                    raise ValueError(f"mounts: prefix '{mount.prefix}' overlaps with '{other}'")
+                    raise ValueError(f"prefix '{mount.prefix}' overlaps with '{other}'")
             taken.append(mount.prefix)
-        return self
+        return mounts
 
     @property
     def address(self) -> str:
@@ -218,9 +229,10 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError("\n".join(_problem(e) for e in error.errors())) from None
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: {error}") from None
-    except Exception as error:
-        # pydantic-settings has an error of its own for JSON that cannot be parsed.
-        raise SettingsError(f"settings: {error}") from None
+    except SourceError as error:
+        # Its only words about JSON that cannot be parsed: error parsing value for field "..."
+        name = PREFIX + str(error).split('"')[1].upper()
+        raise SettingsError(f'{name}: must be JSON, a list such as ["one", "two"]') from None
 
 
 def settings_in_file() -> set[str]:
@@ -237,10 +249,11 @@ def _config_file() -> Path:
 
 def _refuse_unknown_variables() -> None:
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    inner = {f"{PREFIX}access__{name}".upper() for name in AccessSettings.model_fields}
     for name in os.environ:
         if name.startswith(f"{PREFIX}TEST_") or not name.startswith(PREFIX):
             continue
-        if name.partition("__")[0] not in known:
+        if name not in known | inner:
             raise SettingsError(f"{name}: there is no such setting; known: {_listed(known)}")
 
 
