@@ -41,7 +41,8 @@ class MountTable:
 
     def __init__(self, home: Mount, mounts: Sequence[Mount], rules: dict[str, str]) -> None:
         self._home = home
-        self._by_prefix = {mount.info.prefix: mount for mount in mounts}
+        # WSGI carries the path's bytes as Latin-1 (PEP 3333, "Unicode Issues").
+        self._by_prefix = {mount.info.prefix.encode().decode("latin-1"): mount for mount in mounts}
         self._rules = rules
         self._below = tuple(path for path in rules if path.endswith("/"))
         self._known: dict[str, tuple[str, str]] = {}
@@ -110,8 +111,8 @@ def import_app(path: str) -> WSGIApplication:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(f"mounts: '{path}' cannot be imported: {reason}") from error
     if not callable(found):
         raise SettingsError(f"mounts: '{path}' is a {type(found).__name__}, no WSGI callable")
