@@ -92,8 +92,8 @@ def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
 def greet(settings: Settings) -> None:
     """Print where to go, how to log in at the first start, and how to stop."""
     # A browser cannot go to the address that stands for all addresses.
-    local = settings.address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
-    url = f"http://{local}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{settings.model_copy(update={'host': host}).address}"
     lines = [
         "",
         f"  {settings.title} is at   {url}/",
