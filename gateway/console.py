@@ -44,22 +44,23 @@ def _setting_rows(settings: Settings) -> Iterator[SettingRow]:
     in_file = settings_in_file()
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        source = _source(name, in_file)
         if isinstance(value, BaseModel):
             for key, inner in type(value).model_fields.items():
                 shown, default = _shown(getattr(value, key)), _shown(inner.default)
-                yield SettingRow(f"{name}.{key}", shown, default, source, inner.description or "")
+                full = f"{name}.{key}"
+                source = _source(full, in_file)
+                yield SettingRow(full, shown, default, source, inner.description or "")
         else:
-            yield SettingRow(
-                name, _shown(value), _shown(field.default), source, field.description or ""
-            )
+            shown, default = _shown(value), _shown(field.default)
+            yield SettingRow(name, shown, default, _source(name, in_file), field.description or "")
 
 
-def _source(name: str, in_file: set[str]) -> str:
-    variable = f"{PREFIX}{name}".upper()
-    if any(key.partition("__")[0] == variable for key in os.environ):
+def _source(key: str, in_file: set[str]) -> str:
+    variable = f"{PREFIX}{key.replace('.', '__')}".upper()
+    # A table may be given whole, as JSON under its own name.
+    if variable in os.environ or variable.partition("__")[0] in os.environ:
         return "environment"
-    return "file" if name in in_file else "default"
+    return "file" if key in in_file else "default"
 
 
 def _shown(value: Any) -> str:

@@ -236,11 +236,14 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def settings_in_file() -> set[str]:
-    """Return the names of the settings that the file sets, for telling where a value is from."""
+    """Return the keys that the file sets, such as ``port`` and ``access.ui``."""
     try:
-        return set(tomllib.loads(_config_file().read_text("utf-8")))
+        found = tomllib.loads(_config_file().read_text("utf-8"))
     except OSError:
         return set()
+    tables = {name: value for name, value in found.items() if isinstance(value, dict)}
+    inner = {f"{name}.{key}" for name, table in tables.items() for key in table}
+    return {*found} - {*tables} | inner
 
 
 def _config_file() -> Path:

@@ -67,7 +67,7 @@ def test_the_file_in_the_working_folder_is_read(toml: Callable[[str], Path]) -> 
     assert settings.mounts == (
         MountSettings(prefix="/shop", app="shop.wsgi:app", access="role:viewer"),
     )
-    assert settings_in_file() == {"title", "models", "access", "mounts"}
+    assert settings_in_file() == {"title", "models", "access.ui", "mounts"}
 
 
 def test_another_file_may_be_named(
