@@ -70,8 +70,10 @@ class Model:
 
     @property
     def current(self) -> Version:
-        """The newest version that did not fail; the newest of all when every one did."""
-        return next((v for v in self.versions if v.state is not State.FAILED), self.versions[0])
+        """The newest version that answers, else one that may yet, else the newest of all."""
+        ready = (v for v in self.versions if v.state is State.READY)
+        loading = (v for v in self.versions if v.state is State.LOADING)
+        return next(ready, next(loading, self.versions[0]))
 
     @property
     def title(self) -> str:
