@@ -109,7 +109,7 @@ def _retry_after(error: ServingError | None) -> dict[str, str]:
 
 def _table(page: Page) -> ResponseReturnValue:
     _need_tables(page.served)
-    if request.method == "GET":
+    if request.method != "POST":
         return page.render("table.html", scored=None, error=None)
     try:
         scored = score(page.served, read_table())
