@@ -104,7 +104,7 @@ class Feature:
                 sizes = tuple(1 if size == VARIABLE else size for size in self.shape)
                 return np.full(sizes, blank, dtype=self.datatype.dtype).tolist()
             case _:
-                return ""
+                return "text"  # An empty text is a missing one, in a table or a form.
 
     def _example_number(self) -> float | int:
         low = self.minimum if self.minimum is not None else 0.0
