@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 Schema: TypeAlias = dict[str, Any]
 
-_PARAMETERS: Final[Schema] = {
-    "type": "object",
-    "additionalProperties": {"type": ["string", "number", "boolean"]},
-}
+# The protocol's values are strings, numbers and booleans; others are passed over like unknown ones.
+_PARAMETERS: Final[Schema] = {"type": ["object", "null"]}
 
 
 def row_schema(signature: Signature) -> Schema:
