@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from portico.serving.service import ServedModel
+    from portico.serving.signature import Signature
     from portico.serving.tensors import Tensors
 
 JSON: Final = "application/json"
@@ -63,13 +64,21 @@ def predict(served: ServedModel) -> PredictResponse:
 def _tensors(served: ServedModel) -> Tensors:
     """Decode the body by its content type; without one it is JSON, as programs often send none."""
     kind = request.mimetype
+    takes_picture = served.signature.image is not None
     if kind == FORM:
-        return _picture(served, _uploaded(), request.form)
-    if kind in IMAGES or (kind == "application/octet-stream" and served.signature.image):
+        return _picture(served, _uploaded() if takes_picture else b"", request.form)
+    if kind in IMAGES or (kind == "application/octet-stream" and takes_picture):
         return _picture(served, read_body(request.environ))
+    is_json = kind in ("", JSON) or kind.endswith("+json")
+    if takes_picture and (is_json or kind == CSV):
+        raise InvalidInput.at(
+            "body",
+            f"is {'JSON' if is_json else 'a table'}; this model takes a picture, "
+            "as the body or in a form field 'image'",
+        )
     if kind == CSV:
         return tensors_from_csv(served.signature, _text(read_body(request.environ)))
-    if kind in ("", JSON) or kind.endswith("+json"):
+    if is_json:
         return _from_json(served, read_body(request.environ))
     raise UnsupportedMediaType(
         f"Content-Type '{kind[:80]}' cannot be read; send {JSON}, {CSV}, {FORM} or a picture."
@@ -77,10 +86,6 @@ def _tensors(served: ServedModel) -> Tensors:
 
 
 def _from_json(served: ServedModel, body: bytes) -> Tensors:
-    if served.signature.image:
-        raise InvalidInput.at(
-            "body", "is JSON; this model takes a picture, as the body or in a form field 'image'"
-        )
     payload = decode_json(body, ANY_JSON)
     rows = _rows(payload, served)
     if body.count(b":") != _keys(payload):
@@ -88,11 +93,16 @@ def _from_json(served: ServedModel, body: bytes) -> Tensors:
     return tensors_from_rows(served.signature, rows)
 
 
+def takes_many(signature: Signature) -> bool:
+    """Tell whether ``{"rows": [...]}`` means rows; a feature called so leaves the bare row."""
+    return "rows" not in signature.feature_by_name
+
+
 def _rows(payload: Any, served: ServedModel) -> list[dict[str, Any]]:
     """Return the rows of ``{"rows": [...]}`` or of a bare row."""
     if not isinstance(payload, dict):
         raise InvalidInput.at("body", 'must be an object: {"rows": [...]} or one row')
-    if "rows" not in payload or "rows" in served.signature.feature_by_name:
+    if "rows" not in payload or not takes_many(served.signature):
         return [payload]
     unknown = [name for name in payload if name != "rows"]
     if unknown:
@@ -109,8 +119,8 @@ def _rows(payload: Any, served: ServedModel) -> list[dict[str, Any]]:
 def _keys(payload: dict[str, Any]) -> int:
     """Count the keys of the object and of the rows in it."""
     rows = payload.get("rows")
-    inner = sum(map(len, rows)) if isinstance(rows, list) else 0
-    return len(payload) + inner
+    inner = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return len(payload) + sum(map(len, inner))
 
 
 def _picture(served: ServedModel, data: bytes, fields: Mapping[str, str] | None = None) -> Tensors:
