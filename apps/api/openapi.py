@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from apps.api.predict import CSV, FORM, IMAGES, JSON
+from apps.api.predict import CSV, FORM, IMAGES, JSON, takes_many
 from apps.api.schemas import (
     Schema,
     answer_schema,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from portico.serving.catalogue import Model
     from portico.serving.service import ServedModel
+    from portico.serving.signature import Signature
 
 ERROR: Final[Schema] = {
     "type": "object",
@@ -92,8 +93,13 @@ def model_description(served: ServedModel) -> Schema:
         "takes": "picture" if signature.image else "rows",
         "row": row_schema(signature),
         "answer": answer_schema(signature),
-        "example": {"rows": [signature.example_row()]} if not signature.image else None,
+        "example": _example(signature) if not signature.image else None,
     }
+
+
+def _example(signature: Signature) -> Schema:
+    row = signature.example_row()
+    return {"rows": [row]} if takes_many(signature) else row
 
 
 def _model_paths(served: ServedModel) -> dict[str, Schema]:
@@ -121,8 +127,13 @@ def _model_schemas(served: ServedModel) -> dict[str, Schema]:
 
 
 def schema_key(served: ServedModel) -> str:
-    """Return the model's name as a component's key, which takes no spaces."""
-    return served.name.replace(" ", "_")
+    """Return the model's name as a component's key, which takes no spaces.
+
+    No name begins with an underscore, so one at the front says that the others are spaces.
+    """
+    if " " not in served.name:
+        return served.name
+    return "_" + served.name.replace("_", "__").replace(" ", "_-")
 
 
 def _predict_operation(served: ServedModel) -> Schema:
@@ -166,8 +177,8 @@ def _predict_content(served: ServedModel, key: str) -> Schema:
     }
     content: Schema = {
         JSON: {
-            "schema": {"anyOf": [rows, row]},
-            "example": {"rows": [signature.example_row()]},
+            "schema": {"anyOf": [rows, row]} if takes_many(signature) else row,
+            "example": _example(signature),
         }
     }
     if all(f.kind is not Kind.TENSOR for f in signature.features):

@@ -176,12 +176,15 @@ def _tensor_schema(spec: TensorSpec) -> Schema:
         for size in spec.shape
     ]
     rank = len(sizes)
+    shape: Schema = {"type": "array", "minItems": rank, "maxItems": rank}
+    if sizes:  # JSON Schema takes no empty list here.
+        shape["prefixItems"] = sizes
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"const": spec.name},
-            "shape": {"type": "array", "prefixItems": sizes, "minItems": rank, "maxItems": rank},
+            "shape": shape,
             "datatype": {"const": spec.datatype.value},
             "data": {"type": "array", "description": "Row-major, nested or flat."},
             "parameters": _PARAMETERS,
