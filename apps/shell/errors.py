@@ -57,6 +57,7 @@ _CODES: Final = {
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
+    500: "internal_error",
 }
 
 
@@ -152,4 +153,6 @@ def _sentence(error: HTTPException) -> str:
     if error.code == 405:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return f"This address does not take {request.method}; it takes: {allowed}."
+    if error.code == 500:
+        return "Something went wrong here. It has been logged under the request id."
     return error.description or error.name
