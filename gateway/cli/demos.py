@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import settings_from
+from gateway.settings import SettingsError
 from portico.demos import train
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import PICKLES
@@ -18,7 +19,11 @@ from portico.serving.artefacts import PICKLES
 def command(config: Path | None, state: Path | None) -> None:
     """Train demo models into STATE/demos, where they are not there yet."""
     settings = settings_from((), config, state=state)
-    written = train(settings.state / "demos", click.echo)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        written = train(settings.state / "demos", click.echo)
+    except ModuleNotFoundError as error:
+        raise SettingsError(str(error)) from error
     # What this process has just written is what it knows to be harmless.
     for path in written:
         if path.suffix in PICKLES:

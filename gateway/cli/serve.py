@@ -81,10 +81,11 @@ def _check_mount(mount: MountSettings) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        reason = (
-            done.stderr.strip().splitlines()[-1].removeprefix("gateway.settings.SettingsError: ")
+        told = done.stderr.strip().splitlines()[-1:]
+        reason = "".join(told).partition("gateway.settings.SettingsError: ")[2]
+        raise SettingsError(
+            reason or f"mounts: '{mount.app}' ended its process with code {done.returncode}"
         )
-        raise SettingsError(reason)
 
 
 def _run_gunicorn() -> None:

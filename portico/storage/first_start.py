@@ -61,7 +61,7 @@ def bootstrap(state: Path) -> FirstLogin | None:
         OSError: the folder cannot be made or written.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if _has_users(state / _FILE):
+    if has_accounts(state):
         return None
     from portico.storage.accounts import DatabaseAccountStore
     from portico.storage.database import open_database
@@ -73,8 +73,9 @@ def bootstrap(state: Path) -> FirstLogin | None:
     return FirstLogin(FIRST_USER, password) if is_first else None
 
 
-def _has_users(file: Path) -> bool:
-    """Tell whether there is a user, without the library that later starts do not need."""
+def has_accounts(state: Path) -> bool:
+    """Tell whether a state folder knows a user, without the library that most starts need not."""
+    file = state / _FILE
     if not file.exists():
         return False
     try:
