@@ -85,7 +85,10 @@ def test_a_long_table_is_run_in_parts_and_shown_in_part(client: Client) -> None:
         ("town\nUlm\n", "lacks the column 'rooms'"),
         ("town,rooms\n", "Line 2 is missing"),
         ("town,rooms\nUlm,3\nUlm\n", "Line 3 has 1 values; the header has 2 columns"),
-        ("town,rooms\nUlm,3\nUlm,three\n", "Line 3, column 'rooms' is 'three'; a number is expected."),
+        (
+            "town,rooms\nUlm,3\nUlm,three\n",
+            "Line 3, column 'rooms' is 'three'; a number is expected.",
+        ),
         ('town,rooms\n"Ulm,3\n', "is not valid CSV"),
         ("town,rooms\n" + "Ulm,3\n" * 10_001, "has more than 10,000 rows"),
         (b"town,rooms\n\xff,3\n", "is not UTF-8 text"),

@@ -256,7 +256,10 @@ def test_no_more_problems_are_told_than_a_person_reads() -> None:
         ("sl,sw,pl,pw\n1,2,3,4\n1,2,3\n", "line 3: has 3 values; the header has 4 columns"),
         ("sl,sw,pl,pw\n1,2,3,4,5", "line 2: has 5 values"),
         ('k,sl,sw,pl,pw\n"a\nb",1,2,3,4\nc,1,2,3\n', "line 4: has 4 values"),
-        ("sl,sw,pl,pw\n1,2,3,4\n\n1,two,3,4\n", "line 4, column 'sw': is 'two'; a number is expected"),
+        (
+            "sl,sw,pl,pw\n1,2,3,4\n\n1,two,3,4\n",
+            "line 4, column 'sw': is 'two'; a number is expected",
+        ),
         ('sl,sw,pl,pw\n"1"x,2,3,4', "line 2: is not valid CSV"),
         ('sl,sw,pl,pw\n"1,2,3,4', "line 2: is not valid CSV"),
         ("sl,sw,pl,pw\n" + "1" * 200_000 + ",2,3,4", "line 2: is not valid CSV"),
