@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Seconds. A compiled model answers in one to five milliseconds, a page in tens, a large batch in
 # seconds; the search through the buckets is linear, so most requests stop at the first few.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+WHOLE_BYTES = 1 << 16
 OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -40,6 +41,9 @@ class HTTPMetrics:
     streams are timed whole) and ``portico_http_requests_in_progress{mount}``. Every request counts
     exactly once, however it ends: with ``status="500"`` where an exception escaped before an
     answer was begun and ``"499"`` where the client left before.
+
+    A small answer that is there as a whole is counted just before the server sends it. So whoever
+    has it finds it counted, even if the worker is killed at that very moment.
 
     Methods outside the usual seven and requests without ``portico.route`` count as ``other``, and
     so does every route beyond `max_series`, as a mounted application may set anything there.
@@ -96,6 +100,9 @@ class HTTPMetrics:
         except BaseException:
             timing.finish(Ending(failed=True))
             raise
+        if type(body) is list and sum(map(len, body)) <= WHOLE_BYTES:
+            timing.finish(Ending())
+            return body
         return watch(body, environ, timing.finish)
 
     def gauge(self, mount: str) -> Gauge:

@@ -80,13 +80,34 @@ def test_the_number_of_series_is_bounded(call, registry, samples):
     assert samples(TOTAL)["api", "GET", "other", "200"] == 17
 
 
-def test_a_request_is_in_progress_until_its_body_is_closed(registry, samples):
-    body = HTTPMetrics(hello, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+def test_a_stream_is_in_progress_until_it_is_closed(registry, samples):
+    def stream(environ, start_response):
+        yield from hello(environ, start_response)
+
+    body = HTTPMetrics(stream, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None)
     list(body)
     assert (samples(BUSY), samples(TOTAL)) == ({("api",): 1}, {})
     body.close()
     body.close()
     assert samples(BUSY) == {("api",): 0}
+    assert list(samples(TOTAL).values()) == [1]
+
+
+def test_a_small_whole_answer_is_counted_before_it_is_sent(registry, samples):
+    body = HTTPMetrics(hello, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    assert body == [b"hello"]
+    assert samples(TOTAL) == {("api", "GET", "/hello", "200"): 1}
+    assert samples(BUSY) == {("api",): 0}
+
+
+def test_a_large_answer_is_counted_when_it_is_closed(registry, samples):
+    def large(_environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * 100_000]
+
+    body = HTTPMetrics(large, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    assert samples(TOTAL) == {}
+    body.close()
     assert list(samples(TOTAL).values()) == [1]
 
 
@@ -139,7 +160,7 @@ def test_nonsense_as_status_folds_into_other(registry, samples):
         start_response("abc", [])
         return []
 
-    HTTPMetrics(app, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None).close()
+    HTTPMetrics(app, api, registry)({"REQUEST_METHOD": "GET"}, lambda *_: None)
     assert samples(TOTAL) == {("api", "GET", "other", "other"): 1}
 
 
