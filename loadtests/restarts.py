@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from http.client import HTTPException
 from typing import TYPE_CHECKING
+
+import psutil
 
 from loadtests.server import ask, wait_until
 
@@ -85,7 +88,7 @@ class SteadyLoad:
 
 
 def replace_a_worker(server: Server, how: int = signal.SIGTERM) -> None:
-    """End the oldest worker by a signal and wait until it is gone and another is there.
+    """End the oldest worker by a signal and wait until another answers in its place.
 
     Raises:
         NotStarted: none came in its place.
@@ -93,8 +96,21 @@ def replace_a_worker(server: Server, how: int = signal.SIGTERM) -> None:
     workers = server.workers()
     os.kill(workers[0], how)
 
-    def replaced() -> bool:
+    def newcomers() -> set[int]:
         now = server.workers()
-        return workers[0] not in now and len(now) == len(workers)
+        return set(now) - set(workers) if len(now) == len(workers) else set()
 
-    wait_until(replaced, server)
+    (newcomer,) = wait_until(newcomers, server)
+    wait_until(lambda: _answers(server, newcomer), server)
+
+
+def _answers(server: Server, worker: int) -> bool:
+    """Open a connection and tell whether it is this worker that took it."""
+    with contextlib.closing(server.connect()) as connection:
+        try:
+            ask(connection, "GET", "/healthz")
+            port = connection.sock.getsockname()[1]
+            held = psutil.Process(worker).net_connections("tcp")
+        except (OSError, HTTPException, AttributeError, psutil.Error):
+            return False
+        return any(peer.raddr and peer.raddr.port == port for peer in held)
