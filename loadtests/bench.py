@@ -115,14 +115,22 @@ class Bench:
             "portico": lambda: portico(self._iris, settings=settings),
         }
         loads: dict[tuple[str, int], list[wrk.Load]] = {}
+        costs: dict[str, list[float]] = {}
         for _ in range(self._rounds):
             for name, start in servers.items():
                 with start() as server:
                     wrk.post(server.url + PATH, BODY, 16, 1)
+                    before, answered = _processor_seconds(server), 0
                     for connections in CONNECTIONS:
                         load = wrk.post(server.url + PATH, BODY, connections, self._seconds)
                         loads.setdefault((name, connections), []).append(load)
+                        answered += load.requests
+                    cost = (_processor_seconds(server) - before) / answered
+                    costs.setdefault(name, []).append(cost * 1e6)
         self._show_loads(list(servers), loads)
+        for name, found in costs.items():
+            # Less shaken than the rates by whatever else the machine does meanwhile.
+            self.figures.append(Figure(f"processor time of {name}", median(found), "µs a request"))
 
     def _show_loads(self, names: list[str], loads: dict[tuple[str, int], list[wrk.Load]]) -> None:
         table = Table(
@@ -234,6 +242,12 @@ def _answers(server: Server) -> bool:
         return server.ask("POST", PATH, BODY).status == 200
     except (OSError, HTTPException):
         return False
+
+
+def _processor_seconds(server: Server) -> float:
+    """Return the processor time that the workers have used so far."""
+    times = [psutil.Process(pid).cpu_times() for pid in server.workers()]
+    return sum(time.user + time.system for time in times)
 
 
 def _seconds_of(call: Callable[[], object]) -> float:
