@@ -51,20 +51,22 @@ class Column:
         closed: whether any other value is refused.
         optional: whether a value may be missing.
         blank: what stands for a missing text.
+        is_dropped: whether no step looks at it.
     """
 
     name: str
-    is_text: bool = False
+    datatype: Datatype = Datatype.FP64
     categories: tuple[Scalar, ...] = ()
     closed: bool = False
     optional: bool = False
     blank: Any = math.nan
+    is_dropped: bool = False
 
     def __or__(self, other: Column) -> Column:
         """Return what two steps that see the same column tell of it together."""
         return Column(
             self.name,
-            is_text=self.is_text or other.is_text,
+            datatype=self.datatype if other.datatype is Datatype.FP64 else other.datatype,
             categories=self.categories or other.categories,
             closed=self.closed or other.closed,
             optional=self.optional and other.optional,
@@ -90,8 +92,11 @@ class SklearnModel:
         columns = _columns(self._estimator)
         self._takes_text = _is_text_model(self._estimator)
         self._frame = columns if _needs_frame(self._estimator, columns) else []
-        inputs = self._inputs(columns)
-        features = _features(inputs, columns)
+        # A frame is filled up with columns that nothing looks at; a matrix has no names for that.
+        asked = [c for c in columns if not (self._frame and c.is_dropped)]
+        self._is_matrix = all(column.datatype is Datatype.FP64 for column in asked)
+        inputs = self._inputs(asked)
+        features = _features(inputs, asked)
         blank = Signature(inputs, (), features)
         outputs = self._outputs(blank)
         classes = _classes(self._estimator)
@@ -124,11 +129,8 @@ class SklearnModel:
     def _inputs(self, columns: Sequence[Column]) -> tuple[TensorSpec, ...]:
         if self._takes_text:
             return (TensorSpec("text", Datatype.BYTES, (VARIABLE,)),)
-        if any(column.is_text for column in columns):
-            return tuple(
-                TensorSpec(c.name, Datatype.BYTES if c.is_text else Datatype.FP64, (VARIABLE, 1))
-                for c in columns
-            )
+        if not self._is_matrix:
+            return tuple(TensorSpec(c.name, c.datatype, (VARIABLE, 1)) for c in columns)
         return (TensorSpec(INPUT, Datatype.FP64, (VARIABLE, len(columns))),)
 
     def _matrix(self, inputs: Tensors) -> Any:
@@ -138,9 +140,13 @@ class SklearnModel:
             return inputs[INPUT]
         import pandas as pd
 
-        if not any(column.is_text for column in self._frame):
-            return pd.DataFrame(inputs[INPUT], columns=[column.name for column in self._frame])
-        frame = pd.DataFrame({c.name: _cells(inputs[c.name], c.blank) for c in self._frame})
+        names = [column.name for column in self._frame]
+        if self._is_matrix:
+            given = [feature.name for feature in self.signature.features]
+            return pd.DataFrame(inputs[INPUT], columns=given).reindex(columns=names)
+        blanks = {column.name: column.blank for column in self._frame}
+        frame = pd.DataFrame({n: _cells(a, blanks[n]) for n, a in inputs.items()})
+        frame = frame.reindex(columns=names)
         return frame if hasattr(self._estimator, "feature_names_in_") else frame.to_numpy()
 
     def _outputs(self, blank: Signature) -> tuple[TensorSpec, ...]:
@@ -208,12 +214,12 @@ def _classes(estimator: Any) -> tuple[Scalar, ...]:
 
 
 def _is_text_model(estimator: Any) -> bool:
-    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+    first = _steps(_unwrapped(estimator))[0]
     return bool(get_tags(first).input_tags.string and not get_tags(first).input_tags.two_d_array)
 
 
 def _needs_frame(estimator: Any, columns: Sequence[Column]) -> bool:
-    return any(column.is_text for column in columns) or (
+    return any(column.datatype is not Datatype.FP64 for column in columns) or (
         hasattr(estimator, "feature_names_in_") and _column_transformer(estimator) is not None
     )
 
@@ -235,12 +241,41 @@ def _columns(estimator: Any) -> list[Column]:
     for step, picked in _first_steps(estimator, known):
         for column in _seen_by(step, picked):
             told[column.name] = told[column.name] | column if column.name in told else column
-    return [told.get(name, Column(name)) for name in known]
+    dropped = set(_dropped(estimator, known)) - set(told)
+    return [told.get(name, Column(name, is_dropped=name in dropped)) for name in known]
+
+
+def _dropped(estimator: Any, known: list[str]) -> Iterator[str]:
+    """Yield the columns that a column transformer leaves out."""
+    transformer = _column_transformer(estimator)
+    for _, step, selected in transformer.transformers_ if transformer else ():
+        if isinstance(step, str) and step == "drop":
+            yield from _picked(selected, known)
+
+
+def _unwrapped(estimator: Any) -> Any:
+    """Return the pipeline inside a search, a vote, a calibration and the like, if there is one.
+
+    What wraps a pipeline hands it the columns as they come in, so it is the one to ask about them.
+    """
+    for attribute in _WRAPPED:
+        inner = getattr(estimator, attribute, None)
+        if isinstance(inner, list):
+            inner = getattr(inner[0], "estimator", inner[0]) if inner else None
+        if hasattr(inner, "__sklearn_tags__"):
+            found = _unwrapped(inner)
+            if isinstance(found, Pipeline | ColumnTransformer):
+                return found
+    return estimator
+
+
+_WRAPPED: Final = ("best_estimator_", "regressor_", "calibrated_classifiers_", "estimators_")
+"""Where meta-estimators keep what they have fitted."""
 
 
 def _column_transformer(estimator: Any) -> ColumnTransformer | None:
     """Return the column transformer that sees the columns as they come in, if there is one."""
-    first = _steps(estimator)[0]
+    first = _steps(_unwrapped(estimator))[0]
     if isinstance(first, Pipeline):
         return _column_transformer(first)
     return first if isinstance(first, ColumnTransformer) else None
@@ -278,17 +313,28 @@ def _seen_by(step: Any, picked: list[str]) -> Iterator[Column]:
     categories = _categories(step)
     if len(categories) != len(picked):
         categories = [()] * len(picked)
-    closed, optional = _refuses_unknown(step), _takes_missing(step)
+    closed, optional, is_text = _refuses_unknown(step), _takes_missing(step), _is_text_model(step)
     for name, values in zip(picked, categories, strict=True):
         missing = [v for v in values if _is_missing(v)]
+        datatype = _datatype(values, is_text=is_text)
+        is_choice = datatype is not Datatype.BOOL
         yield Column(
             name,
-            is_text=_is_text_model(step) or any(isinstance(v, str) for v in values),
-            categories=tuple(v for v in values if v != "" and not _is_missing(v)),
+            datatype=datatype,
+            categories=tuple(v for v in values if v != "" and not _is_missing(v) and is_choice),
             closed=closed,
             optional=optional or bool(missing),
-            blank=missing[0] if missing and not optional else math.nan,
+            blank="" if is_text else missing[0] if missing and not optional else math.nan,
         )
+
+
+def _datatype(values: Sequence[Any], *, is_text: bool) -> Datatype:
+    """Return what holds a column of which an encoder saw ``values``."""
+    if is_text or any(isinstance(value, str) for value in values):
+        return Datatype.BYTES
+    if values and all(isinstance(value, bool) for value in values):
+        return Datatype.BOOL
+    return Datatype.FP64
 
 
 def _is_missing(value: Any) -> bool:
