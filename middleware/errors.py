@@ -26,7 +26,8 @@ class ErrorPages:
 
     The client learns nothing but the request id. Once bytes are on the wire an answer cannot be
     taken back: then the exception is logged and raised again, for the server to cut the connection.
-    Answers that mounted applications give themselves are left alone.
+    Answers that mounted applications give themselves are left alone. ``sys.exit`` in an application
+    is a failure like any other: it must not end the worker, and some codes would end the server.
 
     Args:
         app: The application to wrap.
@@ -50,12 +51,12 @@ class ErrorPages:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
 
-        def fail(error: Exception) -> list[bytes]:
+        def fail(error: BaseException) -> list[bytes]:
             return self._fail(environ, start_response, error, begun=begun)
 
         try:
             body = self._app(environ, start)
-        except Exception as error:  # noqa: BLE001, RUF100 - this is the last one to ask
+        except (Exception, SystemExit) as error:  # noqa: BLE001, RUF100 - the last one to ask
             return fail(error)
         if type(body) is list or type(body) is tuple or is_file_wrapper(body, environ):
             return body
@@ -65,7 +66,7 @@ class ErrorPages:
         self,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        error: Exception,
+        error: BaseException,
         *,
         begun: bool,
     ) -> list[bytes]:
@@ -90,7 +91,7 @@ class _GuardedBody:
 
     __slots__ = ("_body", "_fail", "_iterator", "_sent")
 
-    def __init__(self, body: Iterable[bytes], fail: Callable[[Exception], list[bytes]]) -> None:
+    def __init__(self, body: Iterable[bytes], fail: Callable[[BaseException], list[bytes]]) -> None:
         self._body = body
         self._fail = fail
         self._iterator: Iterator[bytes] | None = None
@@ -106,9 +107,11 @@ class _GuardedBody:
             chunk = next(self._iterator)
         except StopIteration:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if self._sent:
                 _log_failure({})
+                if isinstance(error, SystemExit):
+                    raise RuntimeError("the application ended itself in its answer") from error
                 raise
             self._iterator = iter(self._fail(error))
             self._sent = True
@@ -132,7 +135,7 @@ def _log_failure(environ: WSGIEnvironment) -> None:
     )
 
 
-def _is_the_servers(error: Exception, environ: WSGIEnvironment) -> bool:
+def _is_the_servers(error: BaseException, environ: WSGIEnvironment) -> bool:
     """Tell whether the server's own input stream raised: a client that left or broke HTTP.
 
     The server knows what to answer to that, and it is no failure of the application.

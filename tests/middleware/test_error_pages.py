@@ -188,3 +188,31 @@ def test_logging_needs_no_configuration(capsys):
     logging.getLogger()
     ErrorPages(failing)({}, lambda *_: None)
     assert "request failed" in capsys.readouterr().out
+
+
+def test_an_application_that_exits_is_answered_with_500() -> None:
+    def leaving(_environ, _start_response):
+        raise SystemExit(3)
+
+    def leaving_late(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        raise SystemExit(3)
+        yield b""
+
+    started = []
+    for app in (leaving, leaving_late):
+        body = ErrorPages(app)({"REQUEST_METHOD": "GET"}, lambda *args: started.append(args))
+        assert b"internal_error" in b"".join(body)
+        assert started[-1][0].startswith("500 ")
+
+
+def test_an_application_that_exits_in_its_answer_breaks_off_without_ending_the_server() -> None:
+    def leaving(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"half"
+        raise SystemExit(3)
+
+    body = iter(ErrorPages(leaving)({"REQUEST_METHOD": "GET"}, lambda *_args: None))
+    assert next(body) == b"half"
+    with pytest.raises(RuntimeError, match="ended itself"):
+        next(body)
