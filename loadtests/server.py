@@ -88,8 +88,13 @@ class Server:
     def workers(self) -> list[int]:
         """Return the process ids of the workers that live, oldest first."""
         children = psutil.Process(self.pid).children()
-        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-        return [child.pid for child in sorted(alive, key=psutil.Process.create_time)]
+        alive: dict[int, float] = {}
+        for child in children:
+            # One may end between being listed and being asked.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    alive[child.pid] = child.create_time()
+        return sorted(alive, key=alive.__getitem__)
 
     def connect(self, timeout: float = 10.0) -> HTTPConnection:
         """Return a connection that stays open between requests."""

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.catalogue import load_catalogue, print_models
 from gateway.cli.main import settings_options
-from gateway.cli.options import settings_from
+from gateway.cli.options import allow_named_files, settings_from
 from gateway.mounts import import_app
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def command(paths: tuple[Path, ...], config: Path | None, state: Path | None) ->
     for mount in settings.mounts:
         import_app(mount.app)
         click.echo(f"mount {mount.prefix}: {mount.app} is fine")
+    allow_named_files(paths, settings)
     catalogue = load_catalogue(settings)
     print_models(catalogue)
     if not catalogue.is_ready():

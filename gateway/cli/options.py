@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from gateway.settings import CONFIG_VARIABLE, PREFIX, SettingsError, load_settings
-from portico.serving.artefacts import find_artefacts
-from portico.serving.errors import ArtefactError
+from portico.serving.allowance import Allowance
+from portico.serving.artefacts import PICKLES, find_artefacts, refuse_repeats
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -51,6 +53,13 @@ def artefacts_of(settings: Settings) -> list[Artefact]:
             "no models: name a model file or a folder of models, such as portico serve model.onnx"
         )
     found = [artefact for path in settings.models for artefact in find_artefacts(path)]
-    if not found:
-        raise ArtefactError("no models were found")
+    refuse_repeats(found)
     return found
+
+
+def allow_named_files(paths: tuple[Path, ...], settings: Settings) -> None:
+    """Naming a pickle on the command line is the operator's word for that very content."""
+    for path in paths:
+        if path.is_file() and path.suffix in PICKLES:
+            digest = Allowance.of(settings.state).allow(path)
+            click.echo(f"portico: {path.name} (sha256 {digest[:12]}) may execute code when opened")

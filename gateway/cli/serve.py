@@ -12,10 +12,8 @@ import click
 
 from gateway import process
 from gateway.cli.main import settings_options
-from gateway.cli.options import artefacts_of, settings_from
+from gateway.cli.options import allow_named_files, artefacts_of, settings_from
 from gateway.settings import SettingsError
-from portico.serving.allowance import Allowance
-from portico.serving.artefacts import PICKLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,17 +45,9 @@ def command(
     for mount in settings.mounts:
         _check_mount(mount)
     process.prepare_state(settings)
-    _allow_named_files(paths, settings)
+    allow_named_files(paths, settings)
     process.limit_native_threads(settings)
     _run_gunicorn()
-
-
-def _allow_named_files(paths: tuple[Path, ...], settings: Settings) -> None:
-    """Naming a pickle on the command line is the operator's word for that very content."""
-    for path in paths:
-        if path.is_file() and path.suffix in PICKLES:
-            digest = Allowance.of(settings.state).allow(path)
-            click.echo(f"portico: {path.name} (sha256 {digest[:12]}) may execute code when opened")
 
 
 def _check_port(settings: Settings) -> None:

@@ -42,10 +42,11 @@ class Allowance:
         """
         data = artefact.read_bytes()
         if hashlib.sha256(data).hexdigest() not in self._hashes():
-            short = "/".join(artefact.parts[-3:])  # Enough to find it, and no layout of the disk.
+            in_folder = artefact.parent.name.isdecimal()
+            short = "/".join(artefact.parts[-3:]) if in_folder else artefact.name
             raise ArtefactNotAllowed(
-                f"'{artefact.name}' is a pickle, which executes code when opened, and its content "
-                f"was not allowed. If you trust it: portico models allow {short}"
+                f"'{short}' is a pickle, which executes code when opened, and its content was not "
+                "allowed; if you trust it, allow it with: portico models allow PATH"
             )
         return data
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from portico.serving.errors import ArtefactError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SUFFIXES: Final = (".onnx", ".joblib")
@@ -73,9 +74,26 @@ def find_artefacts(path: Path) -> list[Artefact]:
         raise ArtefactError(f"'{error.filename}' is not readable") from error
     if not found:
         raise ArtefactError(
-            f"'{path}' holds no models; a model is a folder such as iris/1/model.onnx"
+            f"'{path}' holds no models; a model is a folder such as iris/1/model.onnx, "
+            "and its versions are whole numbers"
         )
     return found
+
+
+def refuse_repeats(artefacts: Iterable[Artefact]) -> None:
+    """Check that no version of a model is given twice.
+
+    Raises:
+        ArtefactError: one is; the message says where both lie.
+    """
+    seen: dict[tuple[str, str], Artefact] = {}
+    for artefact in artefacts:
+        other = seen.setdefault((artefact.model, artefact.version), artefact)
+        if other is not artefact:
+            raise ArtefactError(
+                f"model '{artefact.model}' version {artefact.version} is given twice: "
+                f"'{other.path}' and '{artefact.path}'"
+            )
 
 
 def _lone(path: Path) -> Artefact:
@@ -97,7 +115,7 @@ def _of_model(folder: Path) -> list[Artefact]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ArtefactError(
-            f"'{name}' cannot be a model's name; use letters, digits, '.', '_', '-' and spaces"
+            f"'{name}' cannot be a model's name; use A-Z, a-z, 0-9, '.', '_', '-' and spaces"
         )
 
 

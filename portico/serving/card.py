@@ -199,7 +199,7 @@ def _described(feature: Feature, card: FeatureCard) -> Feature:
     default = card.default
     if default is not None:
         default = _as_kind(feature, default, "default")
-    return dataclasses.replace(
+    described = dataclasses.replace(
         feature,
         title=card.title or feature.title,
         description=card.description or feature.description,
@@ -212,6 +212,30 @@ def _described(feature: Feature, card: FeatureCard) -> Feature:
         default=feature.default if default is None else default,
         optional=feature.optional if card.optional is None else card.optional,
     )
+    _check_sense(described)
+    return described
+
+
+def _check_sense(feature: Feature) -> None:
+    """Refuse a range that nothing lies in, and a default that the model would not take."""
+    low, high, default = feature.minimum, feature.maximum, feature.default
+    if low is not None and high is not None and low > high:
+        raise ArtefactError(
+            f"{CARD_NAME}: feature '{feature.name}' has minimum {low:g} above maximum {high:g}"
+        )
+    number = default if feature.kind in (Kind.NUMBER, Kind.INTEGER) else None
+    if isinstance(number, int | float) and not (
+        (low is None or low <= number) and (high is None or number <= high)
+    ):
+        raise ArtefactError(
+            f"{CARD_NAME}: default {number:g} of feature '{feature.name}' is not "
+            f"{feature.range_text}"
+        )
+    allowed = [choice.value for choice in feature.choices]
+    if default is not None and allowed and feature.closed and default not in allowed:
+        raise ArtefactError(
+            f"{CARD_NAME}: default {default!r} of feature '{feature.name}' is none of its choices"
+        )
 
 
 def _choices(feature: Feature, card: FeatureCard) -> tuple[Choice, ...]:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from portico.serving.artefacts import sha256_of
+from portico.serving.artefacts import refuse_repeats, sha256_of
 from portico.serving.card import describe, read_card
 from portico.serving.codecs.image_fit import with_image
 from portico.serving.errors import (
-    ArtefactError,
     ModelUnavailable,
     ServingError,
     UnknownModel,
@@ -234,14 +233,10 @@ class Catalogue:
 
 
 def _models(artefacts: Iterable[Artefact]) -> dict[str, Model]:
+    ordered = sorted(artefacts, key=lambda artefact: int(artefact.version), reverse=True)
+    refuse_repeats(ordered)
     models: dict[str, Model] = {}
-    for artefact in sorted(artefacts, key=lambda a: int(a.version), reverse=True):
-        versions = models.setdefault(artefact.model, Model(artefact.model)).versions
-        for other in versions:
-            if other.name == artefact.version:
-                raise ArtefactError(
-                    f"model '{artefact.model}' version {artefact.version} is given twice: "
-                    f"'{other.artefact.path}' and '{artefact.path}'"
-                )
-        versions.append(Version(artefact))
+    for artefact in ordered:
+        model = models.setdefault(artefact.model, Model(artefact.model))
+        model.versions.append(Version(artefact))
     return models

@@ -325,3 +325,18 @@ def test_a_regression_keeps_its_unit() -> None:
     signature = Signature((IRIS_INPUT,), (value,), features_of([IRIS_INPUT]), answer_of([value]))
     answer = describe(signature, ModelCard(answer=AnswerCard(unit="EUR"))).answer
     assert answer == AnswerSpec(kind=AnswerKind.REGRESSION, value="y", unit="EUR")
+
+
+@pytest.mark.parametrize(
+    ("meaning", "problem"),
+    [
+        (FeatureCard(minimum=5, maximum=1), "minimum 5 above maximum 1"),
+        (FeatureCard(default=900.0, maximum=3), "default 900 .* is not at most 3"),
+        (FeatureCard(choices=[1.0, 2.0], default=3.0), "none of its choices"),
+    ],
+)
+def test_what_no_value_could_satisfy_is_refused(meaning: FeatureCard, problem: str) -> None:
+    inputs = (TensorSpec("x", Datatype.FP32, (-1, 1)),)
+    signature = Signature(inputs, (), features_of(inputs))
+    with pytest.raises(ArtefactError, match=problem):
+        describe(signature, ModelCard(features={"x": meaning}))

@@ -538,7 +538,7 @@ def test_a_pickle_is_not_opened_unless_it_was_allowed(
 ) -> None:
     artefact, sign = canary
     allowance = Allowance(tmp_path / "allowed.json")
-    with pytest.raises(ArtefactNotAllowed, match=r"portico models allow .*model\.joblib"):
+    with pytest.raises(ArtefactNotAllowed, match=r"portico models allow PATH"):
         open_runtime(artefact, 1, allowance)
     assert not sign.exists()
     allowance.allow(artefact)
