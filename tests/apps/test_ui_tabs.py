@@ -18,7 +18,8 @@ from ui_models import (
     train_catalogue,
 )
 
-from apps.ui import batch
+from apps.shell.site import MountInfo, Site
+from apps.ui import batch, create_app
 from apps.ui.fields import text_of
 
 if TYPE_CHECKING:
@@ -186,3 +187,10 @@ def test_no_link_leaves_the_outer_prefix(client: Client, tab: str) -> None:
 def test_form_values_read_as_a_person_writes_them() -> None:
     values = (5.0, 0.25, 1e30, True, False, "a.0", 7)
     assert [text_of(value) for value in values] == ["5", "0.25", "1e+30", "true", "", "a.0", "7"]
+
+
+def test_code_says_so_where_the_api_needs_a_login(catalogue: Catalogue) -> None:
+    for access, is_said in (("open", False), ("login", True)):
+        site = Site(mounts=(MountInfo("api", "/api", "API", access=access),))
+        page = create_app(site, catalogue).test_client().get("/models/houses/code").text
+        assert ("access.api" in page) is is_said
