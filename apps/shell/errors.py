@@ -21,6 +21,8 @@ from portico.serving.errors import (
     ServingError,
     UnknownModel,
     UnknownVersion,
+    VersionExists,
+    VersionInUse,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ STATUS: Final[dict[type[ServingError], int]] = {
     ModelRefused: 400,
     UnknownModel: 404,
     UnknownVersion: 404,
+    VersionExists: 409,
+    VersionInUse: 409,
     ModelUnavailable: 503,
     QueueFull: 503,
     DeadlineExceeded: 504,

@@ -7,6 +7,8 @@
     │   └── ModelRefused        the model itself refused values that fit its signature
     ├── UnknownModel            no model of that name
     ├── UnknownVersion          the model has no such version
+    ├── VersionExists           that number of a model was given before
+    ├── VersionInUse            an alias stands on the version
     ├── ModelUnavailable        known, but loading or failed to load
     ├── QueueFull               the model's queue has no room for these rows
     ├── DeadlineExceeded        no turn came within the request's deadline
@@ -75,6 +77,18 @@ class UnknownVersion(ServingError):
     """The model is served, but not in that version."""
 
     code = "unknown_version"
+
+
+class VersionExists(ServingError):
+    """That number of a model was given before; versions never change."""
+
+    code = "version_exists"
+
+
+class VersionInUse(ServingError):
+    """An alias stands on the version, so it cannot be taken out of service."""
+
+    code = "version_in_use"
 
 
 class ModelUnavailable(ServingError):
