@@ -19,6 +19,7 @@ key                          set by        value
 ``portico.route``            the app       str, route pattern such as ``/models/<name>``
 ``portico.model``            the app       str, model that answered
 ``portico.version``          the app       str, its version
+``portico.prediction``       the app       object whose ``id`` finds the prediction again
 ``portico.identity``         Access        object whose ``str()`` names who asks
 ``portico.session_token``    Access        str, the session by which the identity was found
 ``portico.bytes_in``         Limits        int, body bytes read so far

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import render_template
+from flask import render_template, request
 
 from apps.api.json_answer import json_answer
 from apps.api.openapi import model_description, openapi_document
 from apps.api.predict import predict
 from apps.shell.app import new_app, root_url
-from apps.shell.models import answering
+from apps.shell.models import answering, begin_prediction, prediction_headers
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -41,7 +41,11 @@ def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
         return json_answer({**_summary(found), **details})
 
     def model_predict(name: str, version: str | None = None) -> ResponseReturnValue:
-        return json_answer(predict(answering(catalogue, name, version)))
+        served = answering(catalogue, name, version)
+        prediction = begin_prediction(served, request.environ)
+        response = json_answer(predict(served, prediction))
+        response.headers.extend(prediction_headers(prediction))
+        return response
 
     for prefix in ("/models/<name>", "/models/<name>/versions/<version>"):
         app.add_url_rule(f"{prefix}/predict", view_func=model_predict, methods=["POST"])

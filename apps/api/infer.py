@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from apps.shell.errors import serving_error_response
+from apps.shell.models import begin_prediction, prediction_headers
 from portico.serving.codecs.json_tensors import (
     decode_request,
     encode_response,
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from portico.serving.catalogue import Catalogue
+    from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
 
 CURRENT: Final = "/models/<name>/infer"
 VERSIONED: Final = "/models/<name>/versions/<version>/infer"
 
 
-def infer(served: ServedModel, body: bytes) -> bytes:
+def infer(served: ServedModel, prediction: Prediction, body: bytes) -> bytes:
     """Answer the body of an infer request with the body of its response.
 
     Source: Open Inference Protocol, "Inference".
@@ -39,21 +41,20 @@ def infer(served: ServedModel, body: bytes) -> bytes:
     Raises:
         ServingError: the request does not fit, or the model could not answer.
     """
-    meter = served.meter
     started = perf_counter()
     try:
         request = decode_request(body)
-        tensors = tensors_of(request, served.signature)
+        prediction.inputs = tensors_of(request, served.signature)
         outputs = outputs_of(request, served.signature)
-    except ServingError as error:
-        served.count_failure(error)
+        prediction.decode = perf_counter() - started
+        result = served.infer(prediction, outputs)
+        ran = perf_counter()
+        response = encode_response(served.name, served.version, result, request.id)
+        prediction.encode = perf_counter() - ran
+    except Exception as error:
+        served.fail(prediction, error)
         raise
-    decoded = perf_counter()
-    meter.decode(decoded - started)
-    result = served.infer(tensors, outputs)
-    ran = perf_counter()
-    response = encode_response(served.name, served.version, result, request.id)
-    meter.encode(perf_counter() - ran)
+    served.complete(prediction)
     return response
 
 
@@ -82,11 +83,17 @@ class InferRoute:
         environ["portico.model"] = served.name
         environ["portico.version"] = served.version
         try:
-            body = infer(served, read_body(environ))
+            prediction = begin_prediction(served, environ)
+            body = infer(served, prediction, read_body(environ))
         except ServingError as error:
             return serving_error_response(environ, start_response, error)
         start_response(
-            "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            "200 OK",
+            [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+                *prediction_headers(prediction),
+            ],
         )
         return [body]
 

@@ -13,7 +13,7 @@ from flask import request
 from apps.api.infer import InferRoute, infer, read_body
 from apps.api.json_answer import json_answer
 from apps.shell.app import new_app
-from apps.shell.models import answering
+from apps.shell.models import answering, begin_prediction, prediction_headers
 from portico import __version__
 from portico.serving.catalogue import State
 
@@ -77,7 +77,10 @@ def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
 
     def model_infer(name: str, version: str | None = None) -> ResponseReturnValue:
         served = answering(catalogue, name, version)
-        return json_answer(infer(served, read_body(request.environ)))
+        prediction = begin_prediction(served, request.environ)
+        response = json_answer(infer(served, prediction, read_body(request.environ)))
+        response.headers.extend(prediction_headers(prediction))
+        return response
 
     for prefix in ("/models/<name>", "/models/<name>/versions/<version>"):
         app.add_url_rule(prefix, view_func=model_metadata)

@@ -13,11 +13,12 @@ from apps.api.infer import read_body
 from portico.serving.answers import Answer, answers_of
 from portico.serving.codecs.json_tensors import ANY_JSON, decode_json, refuse_repeated_keys
 from portico.serving.codecs.rows import tensors_from_csv, tensors_from_form, tensors_from_rows
-from portico.serving.errors import InvalidInput, ServingError
+from portico.serving.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
     from portico.serving.signature import Signature
     from portico.serving.tensors import Tensors
@@ -38,7 +39,7 @@ class PredictResponse:
     predictions: list[Answer]
 
 
-def predict(served: ServedModel) -> PredictResponse:
+def predict(served: ServedModel, prediction: Prediction) -> PredictResponse:
     """Answer the current request with ``served``.
 
     Raises:
@@ -47,16 +48,18 @@ def predict(served: ServedModel) -> PredictResponse:
     """
     started = perf_counter()
     try:
-        tensors = _tensors(served)
-    except ServingError as error:
-        served.count_failure(error)
+        prediction.inputs = _tensors(served)
+        prediction.decode = perf_counter() - started
+        outputs = served.infer_rows(prediction)
+        ran = perf_counter()
+        answers = answers_of(served.signature, outputs)
+        prediction.encode = perf_counter() - ran
+    except UnsupportedMediaType:
+        raise  # Nothing was asked yet.
+    except Exception as error:
+        served.fail(prediction, error)
         raise
-    decoded = perf_counter()
-    served.meter.decode(decoded - started)
-    outputs = served.infer_rows(tensors)
-    ran = perf_counter()
-    answers = answers_of(served.signature, outputs)
-    served.meter.encode(perf_counter() - ran)
+    served.complete(prediction)
     request_id = request.environ.get("portico.request_id", "")
     return PredictResponse(served.name, served.version, request_id, answers)
 

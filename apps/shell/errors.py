@@ -86,7 +86,7 @@ def serving_error_response(
         error.message,
         error.code,
         [detail._asdict() for detail in error.details],
-        headers=_retry_after(error),
+        headers=[*_retry_after(error), *_prediction_id(environ)],
         render_html=render_html,
     )
 
@@ -149,6 +149,11 @@ def _page(_: WSGIEnvironment, status: int, payload: Mapping[str, Any]) -> str:
 def _retry_after(error: ServingError) -> list[tuple[str, str]]:
     seconds = getattr(error, "retry_after", None)
     return [("Retry-After", str(seconds))] if seconds else []
+
+
+def _prediction_id(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    prediction = environ.get("portico.prediction")
+    return [] if prediction is None else [("X-Prediction-ID", prediction.id)]
 
 
 def _sentence(error: HTTPException) -> str:

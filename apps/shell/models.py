@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
+from portico.serving.predictions import Prediction
+
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from portico.serving.catalogue import Catalogue
     from portico.serving.service import ServedModel
 
@@ -21,3 +25,25 @@ def answering(catalogue: Catalogue, name: str, version: str | None = None) -> Se
     request.environ["portico.model"] = served.name
     request.environ["portico.version"] = served.version
     return served
+
+
+def begin_prediction(served: ServedModel, environ: WSGIEnvironment) -> Prediction:
+    """Begin the prediction of a request, and note it for what is written about the request."""
+    identity = environ.get("portico.identity")
+    who = "" if identity is None else str(identity)
+    environ["portico.prediction"] = prediction = Prediction(served.name, served.version, who)
+    return prediction
+
+
+def prediction_headers(prediction: Prediction) -> list[tuple[str, str]]:
+    """Return the headers that tell a prediction's id and how long each stage took.
+
+    Source: W3C Server Timing; durations are milliseconds.
+    """
+    rows = prediction.batch_rows
+    timing = (
+        f"decode;dur={prediction.decode * 1e3:.3f}, queue;dur={prediction.queue * 1e3:.3f}, "
+        f"run;dur={prediction.run * 1e3:.3f}, encode;dur={prediction.encode * 1e3:.3f}, "
+        f'batch;desc="{rows} {"row" if rows == 1 else "rows"}"'
+    )
+    return [("X-Prediction-ID", prediction.id), ("Server-Timing", timing)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from flask import request
 
+from apps.shell.models import begin_prediction
 from apps.ui.fields import problems_by_feature
 from portico.serving.answers import Answer, ClassAnswer, TensorAnswer, ValueAnswer, answers_of
 from portico.serving.codecs.rows import tensors_from_form
@@ -17,6 +18,7 @@ from portico.serving.errors import InvalidInput, ModelFailed, Problem, ServingEr
 from portico.serving.signature import Kind
 
 if TYPE_CHECKING:
+    from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
     from portico.serving.tensors import Tensors
 
@@ -103,29 +105,36 @@ def ask(served: ServedModel) -> Outcome:
     """Ask the model what the current request's form holds."""
     signature = served.signature
     values = {f.name: request.form.get(f.name, "") for f in signature.features}
+    prediction = begin_prediction(served, request.environ)
     started = perf_counter()
     try:
-        tensors, picture = _decoded(served)
-        answers = answers_of(signature, served.infer_rows(tensors))
+        answers, picture = _answers(served, prediction)
     except ServingError as error:
+        served.fail(prediction, error)
         if isinstance(error, ModelFailed):
             log.error("model_raised", model=served.name, exc_info=error.__cause__)
         problems = problems_by_feature(signature, error.details)
         return Outcome(values, error=error, problems=problems)
+    except Exception as error:
+        served.fail(prediction, error)
+        raise
+    served.complete(prediction)
     milliseconds = (perf_counter() - started) * 1000
     return Outcome(values, Reply(answers[0], milliseconds, _thumbnail(picture)))
 
 
-def _decoded(served: ServedModel) -> tuple[Tensors, tuple[bytes, str] | None]:
-    """Return the tensors of the form, and the picture's bytes and name if there is one."""
+def _answers(
+    served: ServedModel, prediction: Prediction
+) -> tuple[list[Answer], tuple[bytes, str] | None]:
+    """Return the answers to the form, and the picture's bytes and name if there is one."""
     started = perf_counter()
-    try:
-        tensors, picture = _tensors(served)
-    except ServingError as error:
-        served.count_failure(error)
-        raise
-    served.meter.decode(perf_counter() - started)
-    return tensors, picture
+    prediction.inputs, picture = _tensors(served)
+    prediction.decode = perf_counter() - started
+    outputs = served.infer_rows(prediction)
+    ran = perf_counter()
+    answers = answers_of(served.signature, outputs)
+    prediction.encode = perf_counter() - ran
+    return answers, picture
 
 
 def _tensors(served: ServedModel) -> tuple[Tensors, tuple[bytes, str] | None]:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from flask import request
 
+from apps.shell.models import begin_prediction
 from portico.serving.answers import Answer, ClassAnswer, ValueAnswer, answers_of
 from portico.serving.codecs.rows import tensors_from_csv
-from portico.serving.errors import InvalidInput, ModelFailed, ServingError
+from portico.serving.errors import InvalidInput, ModelFailed
 from portico.serving.signature import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
     from portico.serving.signature import Signature
-    from portico.serving.tensors import Tensors
 
 log = structlog.get_logger(__name__)
 
@@ -99,15 +100,28 @@ def score(served: ServedModel, text: str) -> Scored:
             column.
         ServingError: the model could not answer.
     """
-    started = perf_counter()
+    prediction = begin_prediction(served, request.environ)
     try:
-        _refuse_long(text)
-        tensors = tensors_from_csv(served.signature, text)
-    except ServingError as error:
-        served.count_failure(error)
+        scored = _scored(served, prediction, text)
+    except Exception as error:
+        served.fail(prediction, error)
+        if isinstance(error, ModelFailed):
+            log.error("model_raised", model=served.name, exc_info=error.__cause__)
         raise
-    served.meter.decode(perf_counter() - started)
-    return _joined(text, served.signature, _answers(served, tensors))
+    served.complete(prediction)
+    return scored
+
+
+def _scored(served: ServedModel, prediction: Prediction, text: str) -> Scored:
+    started = perf_counter()
+    _refuse_long(text)
+    prediction.inputs = tensors_from_csv(served.signature, text)
+    prediction.decode = perf_counter() - started
+    outputs = served.infer_rows(prediction, min(_AT_ONCE, served.card.limits.queue_rows))
+    ran = perf_counter()
+    scored = _joined(text, served.signature, answers_of(served.signature, outputs))
+    prediction.encode = perf_counter() - ran
+    return scored
 
 
 def _refuse_long(text: str) -> None:
@@ -118,20 +132,6 @@ def _refuse_long(text: str) -> None:
         return  # The decoder, which comes next, tells where.
     if lines > MAX_ROWS + 1:
         raise InvalidInput.at("file", f"has more than {MAX_ROWS:,} rows; split it")
-
-
-def _answers(served: ServedModel, tensors: Tensors) -> list[Answer]:
-    rows = len(next(iter(tensors.values())))
-    step = min(_AT_ONCE, served.card.limits.queue_rows)
-    answers: list[Answer] = []
-    try:
-        for start in range(0, rows, step):
-            part = {name: array[start : start + step] for name, array in tensors.items()}
-            answers += answers_of(served.signature, served.infer_rows(part))
-    except ModelFailed as error:
-        log.error("model_raised", model=served.name, exc_info=error.__cause__)
-        raise
-    return answers
 
 
 def _joined(text: str, signature: Signature, answers: Sequence[Answer]) -> Scored:

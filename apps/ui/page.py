@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import make_response, render_template, request
 
-from apps.shell.models import answering
+from apps.shell.models import answering, prediction_headers
 from portico.serving.catalogue import State
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ def with_page(
     page = Page(answering(catalogue, name, version), version, tab, usable, warning)
     response = make_response(view(page))
     response.vary.add(FRAGMENT_HEADER)
+    prediction = request.environ.get("portico.prediction")
+    if prediction is not None:
+        response.headers.extend(prediction_headers(prediction))
     return response
 
 

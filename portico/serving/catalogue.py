@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from portico.serving.allowance import Allowance
     from portico.serving.artefacts import Artefact
     from portico.serving.metrics import PredictionMetrics
+    from portico.serving.predictions import Recorder
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ class Catalogue:
         metrics: where predictions are counted.
         threads: threads that one run may use.
         concurrency: runs of one model at once, where its card leaves it open.
+        recorder: is handed each completed prediction.
     """
 
     def __init__(
@@ -100,12 +102,14 @@ class Catalogue:
         *,
         threads: int = 1,
         concurrency: int = 8,
+        recorder: Recorder | None = None,
     ) -> None:
         self._models = _models(artefacts)
         self._allowance = allowance
         self._metrics = metrics
         self._threads = threads
         self._concurrency = concurrency
+        self._recorder = recorder
         self.revision = 0
         """Grows with each change, so that what was looked up can be kept until then."""
 
@@ -229,6 +233,7 @@ class Catalogue:
             runtime=runtime,
             gate=Gate(card.limits, self._concurrency, meter.waiting),
             meter=meter,
+            recorder=self._recorder,
         )
 
 

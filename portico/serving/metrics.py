@@ -5,9 +5,12 @@ The request path keeps a :class:`ModelMeter` per version, whose children are loo
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from portico.serving.predictions import Prediction
 
 STAGE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 """Upper bounds in seconds: from a small tree to a large network."""
@@ -19,7 +22,13 @@ OUTCOMES: Final = ("ok", "invalid", "shed", "deadline", "failed")
 
 
 class ModelMeter:
-    """The metrics of one model version, ready to be counted into."""
+    """The metrics of one model version, ready to be counted into.
+
+    Attributes:
+        rows: counts rows that ran together.
+        waiting: shows the rows that wait.
+        shed: counts a request that found the queue full.
+    """
 
     __slots__ = ("decode", "encode", "outcomes", "queue", "rows", "run", "shed", "waiting")
 
@@ -35,6 +44,18 @@ class ModelMeter:
         self.outcomes = {
             outcome: metrics.predictions.labels(model, version, outcome).inc for outcome in OUTCOMES
         }
+
+    def count(self, prediction: Prediction) -> None:
+        """Count a completed prediction: its outcome, and each stage that it came through."""
+        self.outcomes[prediction.outcome]()
+        if prediction.decode:
+            self.decode(prediction.decode)
+        if prediction.queue:
+            self.queue(prediction.queue)
+        if prediction.run:
+            self.run(prediction.run)
+        if prediction.encode:
+            self.encode(prediction.encode)
 
 
 class PredictionMetrics:

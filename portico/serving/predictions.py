@@ -10,7 +10,7 @@ import itertools
 import os
 from dataclasses import dataclass
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +52,10 @@ class Prediction:
         self.batch_rows = 0
         self.decode = self.queue = self.run = self.encode = 0.0
         self.outcome = "ok"
+
+
+Recorder: TypeAlias = "Callable[[Prediction], None]"
+"""Takes each completed prediction, at once and without waiting for anything."""
 
 
 def _ids() -> Callable[[], str]:

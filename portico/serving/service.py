@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from portico.serving.errors import (
-    DeadlineExceeded,
-    InvalidInput,
-    QueueFull,
-    ServingError,
-)
+from portico.serving.errors import DeadlineExceeded, InvalidInput, QueueFull
 
 if TYPE_CHECKING:
     from portico.serving.card import ModelCard
     from portico.serving.gate import Gate
     from portico.serving.metrics import ModelMeter
     from portico.serving.ports import Runtime
+    from portico.serving.predictions import Prediction, Recorder
     from portico.serving.signature import Signature
     from portico.serving.tensors import Array, Tensors, TensorSpec
 
@@ -33,10 +29,12 @@ class ServedModel:
         card: what ``model.toml`` says.
         platform: the runtime and format, as the protocol names it.
         sha256: of the artefact, in hex.
+        recorder: is handed each prediction that has come to its end; None where nobody keeps them.
     """
 
     __slots__ = (
-        "_gate", "_runtime", "card", "meter", "name", "platform", "sha256", "signature", "version",
+        "_first_input", "_gate", "_is_batched", "_runtime", "card", "meter", "name", "platform",
+        "recorder", "sha256", "signature", "version",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 everything that is known about a version, once
@@ -50,6 +48,7 @@ class ServedModel:
         runtime: Runtime,
         gate: Gate,
         meter: ModelMeter,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -58,19 +57,22 @@ class ServedModel:
         self.signature = signature
         self.platform = runtime.platform
         self.meter = meter
+        self.recorder = recorder
         self._runtime = runtime
         self._gate = gate
+        self._is_batched = signature.is_batched
+        self._first_input = signature.inputs[0].name
 
     @property
     def title(self) -> str:
         """What a person calls the model."""
         return self.card.title or self.name
 
-    def infer(self, inputs: Tensors, outputs: tuple[str, ...] | None = None) -> Tensors:
-        """Run the model on tensors that fit its signature, as one run.
+    def infer(self, prediction: Prediction, outputs: tuple[str, ...] | None = None) -> Tensors:
+        """Run the model on the prediction's inputs, as one run, and return its outputs.
 
         Args:
-            inputs: one array an input.
+            prediction: with inputs that fit the signature; rows, outputs and times are filled in.
             outputs: names of the outputs wanted, in that order; None for all.
 
         Raises:
@@ -79,56 +81,48 @@ class ServedModel:
             ModelRefused: the model does not accept these values.
             ModelFailed: the model raised.
         """
-        rows = self._rows(inputs)
-        meter = self.meter
-        arrived = perf_counter()
-        try:
-            self._gate.enter(rows)
-            started = perf_counter()
-            try:
-                result = self._runtime.run(inputs, outputs)
-            finally:
-                self._gate.leave(rows)
-        except ServingError as error:
-            self.count_failure(error)
-            raise
-        meter.queue(started - arrived)
-        meter.run(perf_counter() - started)
-        meter.rows(rows)
-        meter.outcomes["ok"]()
+        inputs: Tensors = prediction.inputs  # type: ignore[assignment] # Who asks has decoded them.
+        prediction.rows = rows = len(inputs[self._first_input]) if self._is_batched else 1
+        prediction.outputs = result = self._run(prediction, inputs, rows, outputs)
         return result
 
-    def infer_rows(self, inputs: Tensors) -> Tensors:
-        """Run the model on stacked rows, one by one where it takes no batches.
+    def infer_rows(self, prediction: Prediction, at_once: int | None = None) -> Tensors:
+        """Run the model on stacked rows, in parts where it cannot or must not take all together.
 
         Args:
-            inputs: one array an input, the first axis being the rows.
+            prediction: with one array an input, the first axis being the rows.
+            at_once: rows of a run at most; None for all where the model takes batches.
 
         Raises:
             ServingError: as :meth:`infer`.
         """
-        if self.signature.is_batched:
-            return self.infer(inputs)
-        rows = len(next(iter(inputs.values())))
-        answers = [self.infer(self._single(inputs, row)) for row in range(rows)]
-        return {
-            spec.name: self._stacked(spec.name, [answer[spec.name] for answer in answers])
-            for spec in self.signature.outputs
-        }
+        inputs: Tensors = prediction.inputs  # type: ignore[assignment] # Who asks has decoded them.
+        prediction.rows = rows = len(next(iter(inputs.values())))
+        if self._is_batched:
+            prediction.outputs = self._in_parts(prediction, inputs, rows, at_once or rows)
+        else:
+            prediction.outputs = self._row_by_row(prediction, inputs, rows)
+        return prediction.outputs
 
-    def count_failure(self, error: ServingError) -> None:
-        """Count a request that this version did not answer."""
+    def complete(self, prediction: Prediction) -> None:
+        """Count a prediction that has come to its end, and hand it to the recorder."""
+        self.meter.count(prediction)
+        if self.recorder is not None:
+            self.recorder(prediction)
+
+    def fail(self, prediction: Prediction, error: Exception) -> None:
+        """Complete a prediction that ``error`` has ended."""
         match error:
             case QueueFull():
                 self.meter.shed()
-                outcome = "shed"
+                prediction.outcome = "shed"
             case DeadlineExceeded():
-                outcome = "deadline"
+                prediction.outcome = "deadline"
             case InvalidInput():
-                outcome = "invalid"
+                prediction.outcome = "invalid"
             case _:
-                outcome = "failed"
-        self.meter.outcomes[outcome]()
+                prediction.outcome = "failed"
+        self.complete(prediction)
 
     def queued_rows(self) -> int:
         """Rows that run or wait now."""
@@ -138,10 +132,41 @@ class ServedModel:
         """Free the artefact. No ``infer`` follows."""
         self._runtime.close()
 
-    def _rows(self, inputs: Tensors) -> int:
-        if not self.signature.is_batched:
-            return 1
-        return len(inputs[self.signature.inputs[0].name])
+    def _run(
+        self, prediction: Prediction, inputs: Tensors, rows: int, outputs: tuple[str, ...] | None
+    ) -> Tensors:
+        """Take a turn and run; the times of several runs add up."""
+        arrived = perf_counter()
+        self._gate.enter(rows)
+        started = perf_counter()
+        prediction.queue += started - arrived
+        try:
+            result = self._runtime.run(inputs, outputs)
+        finally:
+            self._gate.leave(rows)
+        prediction.run += perf_counter() - started
+        prediction.batch_rows = rows
+        self.meter.rows(rows)
+        return result
+
+    def _in_parts(
+        self, prediction: Prediction, inputs: Tensors, rows: int, at_once: int
+    ) -> Tensors:
+        if rows <= at_once:
+            return self._run(prediction, inputs, rows, None)
+        parts = [
+            self._run(prediction, part, len(next(iter(part.values()))), None)
+            for start in range(0, rows, at_once)
+            for part in [{name: a[start : start + at_once] for name, a in inputs.items()}]
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _row_by_row(self, prediction: Prediction, inputs: Tensors, rows: int) -> Tensors:
+        answers = [self._run(prediction, self._single(inputs, row), 1, None) for row in range(rows)]
+        return {
+            spec.name: self._stacked(spec.name, [answer[spec.name] for answer in answers])
+            for spec in self.signature.outputs
+        }
 
     def _single(self, inputs: Tensors, row: int) -> Tensors:
         single: Tensors = {}

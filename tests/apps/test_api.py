@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -374,6 +375,26 @@ def test_what_is_asked_is_counted_once(client: Client, v2: Client) -> None:
     v2.post(f"{FLOWERS}/infer", json=infer())
     v2.post(f"{FLOWERS}/infer", data=b"{")
     assert asked() == (ok + 2, invalid + 2)
+
+
+def test_every_answer_tells_its_prediction_and_how_long_it_took(client: Client, v2: Client) -> None:
+    answers = [
+        client.post(f"{FLOWERS}/predict", json={"rows": [ROSE, TULIP]}),
+        v2.post(f"{FLOWERS}/infer", json=infer()),
+        v2.post(f"{FLOWERS}/infer/", json=infer()),
+    ]
+    for answer, rows in zip(answers, ("2 rows", "1 row", "1 row"), strict=True):
+        timing = re.fullmatch(
+            r"decode;dur=([\d.]+), queue;dur=([\d.]+), run;dur=([\d.]+), encode;dur=([\d.]+), "
+            r'batch;desc="(\d+ rows?)"',
+            answer.headers["Server-Timing"],
+        )
+        assert timing, answer.headers["Server-Timing"]
+        assert all(0 <= float(milliseconds) < 5000 for milliseconds in timing.groups()[:4])
+        assert timing[5] == rows
+    refused = v2.post(f"{FLOWERS}/infer", data=b"{")
+    ids = [answer.headers["X-Prediction-ID"] for answer in [*answers, refused]]
+    assert len(set(ids)) == 4
 
 
 # The Open Inference Protocol.

@@ -25,6 +25,7 @@ from portico.serving.errors import (
     UnknownVersion,
 )
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.predictions import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -270,5 +271,6 @@ def test_threads_and_concurrency_reach_the_models(
     catalogue = Catalogue(artefacts, Allowance.of(models), metrics, threads=3, concurrency=1)
     catalogue.load(30)
     assert asked == [3]
-    answer = catalogue.served("double").infer({"x": np.ones((1, 2), np.float32)})
-    assert answer["y"].tolist() == [[2, 2]]
+    prediction = Prediction("double", "1", "")
+    prediction.inputs = {"x": np.ones((1, 2), np.float32)}
+    assert catalogue.served("double").infer(prediction)["y"].tolist() == [[2, 2]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from portico.serving.errors import (
 )
 from portico.serving.gate import Gate
 from portico.serving.metrics import OUTCOMES, PredictionMetrics
+from portico.serving.predictions import Prediction
 from portico.serving.runtimes.onnx import ONNXModel
 from portico.serving.service import ServedModel
 from portico.serving.signature import Signature, features_of
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portico.serving.tensors import Tensors
+
+T = TypeVar("T")
 
 
 class Echo:
@@ -111,6 +114,31 @@ def opened(tmp_path: Path) -> Callable[[Any], tuple[ServedModel, Counts]]:
     return open_model
 
 
+def asked(served: ServedModel, inputs: Tensors) -> Prediction:
+    prediction = Prediction(served.name, served.version, "")
+    prediction.inputs = inputs
+    return prediction
+
+
+def ended(served: ServedModel, prediction: Prediction, ask: Callable[[Prediction], T]) -> T:
+    """Ask as the apps do: each prediction is completed, whatever became of it."""
+    try:
+        answer = ask(prediction)
+    except Exception as error:
+        served.fail(prediction, error)
+        raise
+    served.complete(prediction)
+    return answer
+
+
+def infer(served: ServedModel, inputs: Tensors) -> Tensors:
+    return ended(served, asked(served, inputs), served.infer)
+
+
+def infer_rows(served: ServedModel, inputs: Tensors) -> Tensors:
+    return ended(served, asked(served, inputs), served.infer_rows)
+
+
 def rows(count: int, width: int = 2) -> Tensors:
     return {"x": np.arange(count * width, dtype=np.float32).reshape(count, width)}
 
@@ -120,7 +148,7 @@ def rows(count: int, width: int = 2) -> Tensors:
 
 def test_an_answer_counts_once_with_its_rows_and_stages() -> None:
     served, counts = serve(Echo(-1, 2))
-    assert served.infer(rows(3))["x"].shape == (3, 2)
+    assert infer(served, rows(3))["x"].shape == (3, 2)
     assert counts.outcomes == {"ok": 1}
     assert (counts.stage("queue"), counts.stage("run")) == (1, 1)
     assert counts("portico_batch_rows_sum") == 3
@@ -141,12 +169,12 @@ def test_what_the_model_does_not_answer_counts_once(error: Exception, outcome: s
     served, counts = serve(echo)
     echo.error = error
     with pytest.raises(type(error)):
-        served.infer(rows(3))
+        infer(served, rows(3))
     assert counts.outcomes == {outcome: 1}
     assert (counts.stage("run"), counts("portico_batch_rows_count")) == (0, 0)
     assert served.queued_rows() == 0
     echo.error = None
-    served.infer(rows(1))
+    infer(served, rows(1))
     assert counts.outcomes == {outcome: 1, "ok": 1}
 
 
@@ -154,7 +182,7 @@ def test_more_rows_than_ever_fit_are_invalid_and_never_run() -> None:
     echo = Echo(-1, 2)
     served, counts = serve(echo, queue_rows=2)
     with pytest.raises(InvalidInput, match="3 rows"):
-        served.infer(rows(3))
+        infer(served, rows(3))
     assert (counts.outcomes, echo.runs) == ({"invalid": 1}, 0)
 
 
@@ -162,12 +190,19 @@ def test_what_finds_no_room_is_shed() -> None:
     echo = Echo(-1, 2)
     served, counts = serve(echo, queue_rows=4, concurrency=1)
     echo.go.clear()
-    thread = threading.Thread(target=served.infer, args=(rows(3),), daemon=True)
+    thread = threading.Thread(
+        target=infer,
+        args=(
+            served,
+            rows(3),
+        ),
+        daemon=True,
+    )
     thread.start()
     assert echo.started.wait(5)
     assert served.queued_rows() == 3
     with pytest.raises(QueueFull):
-        served.infer(rows(2))
+        infer(served, rows(2))
     echo.go.set()
     thread.join(5)
     assert counts.outcomes == {"ok": 1, "shed": 1}
@@ -179,11 +214,18 @@ def test_what_waits_too_long_is_told_so() -> None:
     echo = Echo(-1, 2)
     served, counts = serve(echo, concurrency=1, deadline=0.03)
     echo.go.clear()
-    thread = threading.Thread(target=served.infer, args=(rows(1),), daemon=True)
+    thread = threading.Thread(
+        target=infer,
+        args=(
+            served,
+            rows(1),
+        ),
+        daemon=True,
+    )
     thread.start()
     assert echo.started.wait(5)
     with pytest.raises(DeadlineExceeded):
-        served.infer(rows(1))
+        infer(served, rows(1))
     echo.go.set()
     thread.join(5)
     assert counts.outcomes == {"ok": 1, "deadline": 1}
@@ -193,7 +235,7 @@ def test_what_waits_too_long_is_told_so() -> None:
 
 def test_what_was_refused_before_the_model_counts_as_invalid() -> None:
     served, counts = serve(Echo(-1, 2))
-    served.count_failure(InvalidInput.at("body", "is empty"))
+    served.fail(Prediction("m", "1", ""), InvalidInput.at("body", "is empty"))
     assert counts.outcomes == {"invalid": 1}
 
 
@@ -202,10 +244,10 @@ def test_an_error_that_nobody_expected_gives_the_turn_back() -> None:
     served, _ = serve(echo, concurrency=1, deadline=0.05)
     echo.error = KeyError("surprise")
     with pytest.raises(KeyError):
-        served.infer(rows(1))
+        infer(served, rows(1))
     assert served.queued_rows() == 0
     echo.error = None
-    served.infer(rows(1))
+    infer(served, rows(1))
 
 
 def test_many_threads_are_counted_exactly() -> None:
@@ -215,7 +257,7 @@ def test_many_threads_are_counted_exactly() -> None:
     def ask() -> None:
         for _ in range(50):
             try:
-                served.infer(rows(1))
+                infer(served, rows(1))
                 told.append("ok")
             except QueueFull:
                 told.append("shed")
@@ -229,6 +271,42 @@ def test_many_threads_are_counted_exactly() -> None:
     assert counts.outcomes == {o: told.count(o) for o in ("ok", "shed") if o in told}
 
 
+def test_a_completed_prediction_is_recorded_with_what_was_asked_and_answered() -> None:
+    served, counts = serve(Echo(-1, 2))
+    kept: list[Prediction] = []
+    served.recorder = kept.append
+    infer(served, rows(3))
+    (prediction,) = kept
+    assert (prediction.outcome, prediction.rows, prediction.batch_rows) == ("ok", 3, 3)
+    assert prediction.inputs is not None
+    assert prediction.outputs is not None
+    np.testing.assert_array_equal(prediction.inputs["x"], prediction.outputs["x"])
+    assert prediction.run > 0
+    with pytest.raises(InvalidInput):
+        infer(served, rows(5000))
+    assert [p.outcome for p in kept] == ["ok", "invalid"]
+    assert kept[1].outputs is None
+    assert counts.outcomes == {"ok": 1, "invalid": 1}
+
+
+def test_a_surprise_is_counted_as_a_failure() -> None:
+    echo = Echo(-1, 2)
+    served, counts = serve(echo)
+    echo.error = KeyError("surprise")
+    with pytest.raises(KeyError):
+        infer(served, rows(1))
+    assert counts.outcomes == {"failed": 1}
+
+
+def test_a_table_runs_in_parts_and_comes_back_whole() -> None:
+    echo = Echo(-1, 2)
+    served, counts = serve(echo)
+    prediction = asked(served, rows(7))
+    answer = served.infer_rows(prediction, at_once=3)
+    np.testing.assert_array_equal(answer["x"], rows(7)["x"])
+    assert (prediction.rows, echo.runs, counts("portico_batch_rows_sum")) == (7, 3, 7)
+
+
 # Models that take one row at a time.
 
 
@@ -239,10 +317,10 @@ def test_a_model_without_batches_is_asked_row_by_row(
     served, counts = opened(double(shape=shape))
     row_shape = served.signature.inputs[0].row_shape
     inputs = {"x": np.arange(6, dtype=np.float32).reshape(3, *row_shape)}
-    answer = served.infer_rows(inputs)["y"]
+    answer = infer_rows(served, inputs)["y"]
     np.testing.assert_array_equal(answer, inputs["x"] * 2)
-    assert counts.outcomes == {"ok": 3}
-    assert counts("portico_batch_rows_sum") == 3
+    assert counts.outcomes == {"ok": 1}
+    assert counts("portico_batch_rows_count") == 3
 
 
 def test_a_model_over_one_number_is_asked_row_by_row(
@@ -251,7 +329,7 @@ def test_a_model_over_one_number_is_asked_row_by_row(
     for shape in ((), (1,)):
         served, _ = opened(double(shape=shape))
         tensors = tensors_from_rows(served.signature, [{"x": 1}, {"x": 2}])
-        assert served.infer_rows(tensors)["y"].reshape(-1).tolist() == [2, 4]
+        assert infer_rows(served, tensors)["y"].reshape(-1).tolist() == [2, 4]
 
 
 def test_a_model_over_three_numbers_is_asked_row_by_row(
@@ -259,7 +337,7 @@ def test_a_model_over_three_numbers_is_asked_row_by_row(
 ) -> None:
     served, _ = opened(double(shape=(3,)))
     tensors = tensors_from_rows(served.signature, [dict.fromkeys(("x1", "x2", "x3"), 2)] * 2)
-    assert served.infer_rows(tensors)["y"].tolist() == [[4, 4, 4], [4, 4, 4]]
+    assert infer_rows(served, tensors)["y"].tolist() == [[4, 4, 4], [4, 4, 4]]
 
 
 @pytest.mark.parametrize("shape", [(1, "n"), (2, "n")])
@@ -269,7 +347,7 @@ def test_a_row_of_variable_width_is_asked_alone(
     served, _ = opened(double(shape=shape))
     value = [1, 2, 3] if shape[0] == 1 else [[1, 2], [3, 4]]
     tensors = tensors_from_rows(served.signature, [{"x": value}, {"x": value}])
-    np.testing.assert_array_equal(served.infer_rows(tensors)["y"], np.array([value, value]) * 2)
+    np.testing.assert_array_equal(infer_rows(served, tensors)["y"], np.array([value, value]) * 2)
 
 
 def test_one_input_without_rows_makes_the_others_go_row_by_row(
@@ -283,8 +361,8 @@ def test_one_input_without_rows_makes_the_others_go_row_by_row(
     served, counts = opened(made)
     row = {"x_1": 1, "x_2": 2, "factor": 3}
     tensors = tensors_from_rows(served.signature, [row, {**row, "factor": 5}])
-    assert served.infer_rows(tensors)["y"].tolist() == [[3, 6], [5, 10]]
-    assert counts.outcomes == {"ok": 2}
+    assert infer_rows(served, tensors)["y"].tolist() == [[3, 6], [5, 10]]
+    assert counts.outcomes == {"ok": 1}
 
 
 def test_an_output_whose_length_depends_on_the_values_is_told_row_by_row(
@@ -298,10 +376,10 @@ def test_an_output_whose_length_depends_on_the_values_is_told_row_by_row(
     )
     served, _ = opened(made)
     inputs = {"x": np.array([[0, 1, 1, 0], [1, 0, 0, 1]], np.float32)}
-    assert served.infer_rows(inputs)["y"].tolist() == [[1, 2], [0, 3]]
+    assert infer_rows(served, inputs)["y"].tolist() == [[1, 2], [0, 3]]
     ragged = {"x": np.array([[0, 1, 1, 0], [1, 1, 0, 1]], np.float32)}
     with pytest.raises(InvalidInput, match="different"):
-        served.infer_rows(ragged)
+        infer_rows(served, ragged)
 
 
 def test_rows_that_a_model_refuses_end_the_request(
@@ -315,15 +393,15 @@ def test_rows_that_a_model_refuses_end_the_request(
     )
     served, counts = opened(made)
     with pytest.raises(ModelRefused):
-        served.infer_rows({"x": np.array([[0], [9], [1]])})
-    assert counts.outcomes == {"ok": 1, "invalid": 1}
+        infer_rows(served, {"x": np.array([[0], [9], [1]])})
+    assert counts.outcomes == {"invalid": 1}
 
 
 def test_a_model_with_batches_is_asked_once(
     opened: Callable[[Any], tuple[ServedModel, Counts]],
 ) -> None:
     served, counts = opened(double())
-    assert served.infer_rows(rows(5))["y"].shape == (5, 2)
+    assert infer_rows(served, rows(5))["y"].shape == (5, 2)
     assert counts.outcomes == {"ok": 1}
 
 
@@ -337,7 +415,7 @@ def test_texts_come_out_as_answers(
     )
     served, _ = opened(made)
     tensors = tensors_from_rows(served.signature, [{"a": "x", "c": "ü"}])
-    answers = answers_of(served.signature, served.infer_rows(tensors))
+    answers = answers_of(served.signature, infer_rows(served, tensors))
     assert answers == [TensorAnswer({"b": "x", "d": "ü"})]
 
 
