@@ -40,6 +40,9 @@ _DATATYPES: Final = {
     "double": Datatype.FP64,
     "string": Datatype.BYTES,
 }
+_REFUSAL: Final = re.compile(r"Name:'refuses: ([^']*)'")
+"""A node that fails on purpose bears the reason as its name; our compilers put such nodes in."""
+
 _TRIAL_ROWS: Final = 3
 """Rows of the trial run: no axis that counts rows is mistaken for one that is fixed at 1 or 2."""
 
@@ -123,7 +126,9 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     # A spinning pool steals the cores of the other workers while it waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # The default warns at each run where a declared shape is wrong.
+    # The default warns at each run where a declared shape is wrong, and writes a line for each
+    # input that the model refuses; both are told where they belong.
+    options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -190,6 +195,9 @@ def _mended(
 def _reason(error: Exception, path: Path | None = None) -> str:
     """Return ONNX Runtime's message without its code, source lines and folders."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    refusal = _REFUSAL.search(message)
+    if refusal is not None:
+        return refusal[1]
     message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", message)
     if path is not None:
         # It names files beside the model with their folder, as it was given or resolved.

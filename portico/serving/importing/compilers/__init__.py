@@ -1,0 +1,1 @@
+"""Compilers to ONNX, one for each library that trains models."""
