@@ -19,6 +19,7 @@ from portico.serving.errors import (
     ModelUnavailable,
     QueueFull,
     ServingError,
+    StorageUnavailable,
     UnknownModel,
     UnknownVersion,
     VersionExists,
@@ -48,6 +49,7 @@ STATUS: Final[dict[type[ServingError], int]] = {
     QueueFull: 503,
     DeadlineExceeded: 504,
     ModelFailed: 500,
+    StorageUnavailable: 503,
     ArtefactError: 503,
     ArtefactNotAllowed: 503,
 }

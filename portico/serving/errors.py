@@ -13,6 +13,7 @@
     ├── QueueFull               the model's queue has no room for these rows
     ├── DeadlineExceeded        no turn came within the request's deadline
     ├── ModelFailed             the model raised on a valid request
+    ├── StorageUnavailable      the gateway's own database cannot be used now
     └── ArtefactError           a model file cannot be served
         └── ArtefactNotAllowed  a file that executes code when opened, not allowed by hash
 
@@ -122,6 +123,17 @@ class ModelFailed(ServingError):
     """The model raised on a request that was valid; the cause is logged, never shown."""
 
     code = "model_failed"
+
+
+class StorageUnavailable(ServingError):
+    """The gateway's own database cannot be used now; models go on answering without it."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """What the database said; for the operator alone, as it may name hosts and users."""
 
 
 class ArtefactError(ServingError):

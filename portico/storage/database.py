@@ -7,15 +7,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
+from portico.serving.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from sqlite3 import Connection as SQLiteConnection
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import URL, Connection, Engine
 
 _BUSY_MILLISECONDS: Final = 5000
 _WRITES: Final = "portico_writes"
+_TIMEOUTS: Final = {"connect_timeout": 3, "tcp_user_timeout": 5000}
+"""For PostgreSQL: seconds to connect, and milliseconds that sent data may stay unacknowledged."""
 
 
 class Database:
@@ -30,7 +36,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        self._url = _with_driver(make_url(url))
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engines: dict[int, Engine] = {}
 
     @property
@@ -42,8 +49,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection whose statements see one state of the database."""
-        with self.engine.connect() as connection:
+        """Give a connection whose statements see one state of the database.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or used.
+        """
+        with _failures_told(), self.engine.connect() as connection:
+            if not self._is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -51,9 +64,15 @@ class Database:
         """Give a connection in a transaction that is durable once the block is left.
 
         Writers of SQLite take turns from the first statement on, so what was read inside the
-        block stays true until its end.
+        block stays true until its end. Writers of PostgreSQL lock the row they take turns by.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or used.
         """
-        with self.engine.execution_options(**{_WRITES: True}).begin() as connection:
+        with (
+            _failures_told(),
+            self.engine.execution_options(**{_WRITES: True}).begin() as connection,
+        ):
             yield connection
 
     def close(self) -> None:
@@ -63,8 +82,8 @@ class Database:
             engine.dispose()
 
     def _make_engine(self) -> Engine:
-        if self._url.get_backend_name() != "sqlite":
-            return create_engine(self._url, pool_pre_ping=True)
+        if not self._is_sqlite:
+            return create_engine(self._url, pool_pre_ping=True, connect_args=_TIMEOUTS)
         if self._url.database:
             _make_private(self._url.database)
         engine = create_engine(self._url)
@@ -80,6 +99,20 @@ def open_database(url: str) -> Database:
         url: such as ``sqlite:////var/lib/portico/portico.db``.
     """
     return Database(url)
+
+
+def _with_driver(url: URL) -> URL:
+    """Name the driver that Portico brings; left out, SQLAlchemy would take an older one."""
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, NoConnectionFree) as error:
+        reason = str(getattr(error, "orig", error)).strip()
+        raise StorageUnavailable("the gateway's database cannot be used now", reason) from error
 
 
 def _make_private(path: str) -> None:
