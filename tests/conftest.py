@@ -1,10 +1,11 @@
-"""What tests of several packages share: demo models, and a gateway that serves them."""
+"""What tests of several packages share: demo models, a gateway that serves them, databases."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import PostgreSQL, binaries
 
 from loadtests.demos import demo_models
 from loadtests.server import portico
@@ -28,3 +29,26 @@ def demo_server(demos: tuple[Path, list[Path]]) -> Iterator[Server]:
     folder, pickles = demos
     with portico(folder, allow=pickles) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One PostgreSQL server for all tests that do not stop it."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed; on Debian: apt-get install postgresql")
+    server = PostgreSQL(programs)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database of each kind that the gateway can keep its own data in."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/portico.db"
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    url = server.new_database()
+    yield url
+    server.drop_database(url)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -11,11 +10,9 @@ from portico.accounts.identity import Identity, Role
 from portico.accounts.ports import Failures, User
 from portico.storage.accounts import DatabaseAccountStore
 from portico.storage.database import open_database
-from portico.storage.tables import METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from portico.accounts.ports import AccountStore
     from portico.storage.database import Database
@@ -25,17 +22,10 @@ BOB = User("bob", Role.VIEWER, "hash-of-bob", 1001.0)
 DIGEST, OTHER = b"d" * 32, b"o" * 32
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Each kind of database that the gateway can keep its own data in."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/portico.db"
-    elif not (url := os.environ.get("PORTICO_TEST_POSTGRESQL_URL", "")):
-        pytest.skip("PORTICO_TEST_POSTGRESQL_URL names no server")
-    with closing(open_database(url)) as opened:
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(open_database(database_url)) as opened:
         yield opened
-        with opened.write() as connection:
-            METADATA.drop_all(connection)
 
 
 @pytest.fixture
