@@ -29,7 +29,7 @@ from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
 from portico.serving.metrics import PredictionMetrics
-from portico.storage.first_start import database_url, open_accounts
+from portico.storage.opening import database_url, open_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

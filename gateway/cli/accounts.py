@@ -9,7 +9,8 @@ import click
 from gateway.cli.options import settings_from
 from gateway.settings import SettingsError
 from portico.accounts.passwords import Passwords, generate_password
-from portico.storage.first_start import database_url, has_accounts, open_accounts
+from portico.storage.first_start import has_accounts
+from portico.storage.opening import database_url, open_accounts
 
 
 @click.command(name="reset-password")

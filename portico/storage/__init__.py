@@ -1,5 +1,5 @@
-"""The gateway's own database; implements the ports of the rest of the library.
+"""The gateway's own database and artefact store; implements the ports of the rest of the library.
 
-SQLAlchemy is imported by ``database``, ``tables`` and ``accounts``, and those only once something
-is to be read or written: ``first_start`` is what a starting server imports.
+SQLAlchemy and fsspec are imported only once something is to be read or written: ``opening`` and
+``first_start`` are what a starting server imports.
 """

@@ -9,7 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from portico.accounts.identity import Role
 from portico.accounts.ports import Failures, Session, User
-from portico.storage.tables import METADATA, SESSIONS, SIGN_IN_FAILURES, USERS
+from portico.storage.schema import prepare
+from portico.storage.tables import SESSIONS, SIGN_IN_FAILURES, USERS
 
 if TYPE_CHECKING:
     from portico.storage.database import Database
@@ -23,9 +24,8 @@ class DatabaseAccountStore:
     """
 
     def __init__(self, database: Database) -> None:
+        prepare(database)
         self._database = database
-        with database.write() as connection:
-            METADATA.create_all(connection)
 
     def add_user(self, user: User) -> bool:
         """Add a user; False, and no change, where the name is taken."""

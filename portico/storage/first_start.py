@@ -1,4 +1,4 @@
-"""What a starting server does with its state folder: open the accounts, and make the first user.
+"""What a starting server does with its state folder: make the first user.
 
 Importing this module imports no database library; the first call that needs one does.
 """
@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from portico.accounts.identity import Role
 from portico.accounts.passwords import Passwords, generate_password
 from portico.accounts.ports import User
+from portico.storage.opening import DATABASE, database_url
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from portico.accounts.ports import AccountStore
-
 FIRST_USER: Final = "admin"
-_FILE: Final = "portico.db"
 
 
 class FirstLogin(NamedTuple):
@@ -28,24 +26,6 @@ class FirstLogin(NamedTuple):
 
     name: str
     password: str
-
-
-def database_url(state: Path) -> str:
-    """Return where the database of a state folder is."""
-    return f"sqlite:///{(state / _FILE).resolve()}"
-
-
-def open_accounts(url: str) -> AccountStore:
-    """Open the accounts in a database, and make tables that are missing.
-
-    Args:
-        url: as SQLAlchemy writes it.
-    """
-    # SQLAlchemy takes longer to import than most servers take to start.
-    from portico.storage.accounts import DatabaseAccountStore
-    from portico.storage.database import open_database
-
-    return DatabaseAccountStore(open_database(url))
 
 
 def bootstrap(state: Path) -> FirstLogin | None:
@@ -75,7 +55,7 @@ def bootstrap(state: Path) -> FirstLogin | None:
 
 def has_accounts(state: Path) -> bool:
     """Tell whether a state folder knows a user, without the library that most starts need not."""
-    file = state / _FILE
+    file = state / DATABASE
     if not file.exists():
         return False
     try:

@@ -26,7 +26,8 @@ from portico import __version__
 from portico.accounts.passwords import Passwords
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import sha256_of
-from portico.storage.first_start import bootstrap, database_url, open_accounts
+from portico.storage.first_start import bootstrap
+from portico.storage.opening import database_url, open_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,8 @@ import pytest
 from portico.accounts.identity import Role
 from portico.accounts.service import Accounts
 from portico.storage.database import open_database
-from portico.storage.first_start import bootstrap, database_url, open_accounts
+from portico.storage.first_start import bootstrap
+from portico.storage.opening import database_url, open_accounts
 from portico.storage.tables import METADATA
 
 if TYPE_CHECKING:

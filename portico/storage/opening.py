@@ -1,0 +1,59 @@
+"""One place that knows which stores the settings name; importing it imports no database library.
+
+A store is opened lazily, in the process that uses it, and a start that needs none pays for none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from portico.accounts.ports import AccountStore
+    from portico.serving.versions import ArtefactStore, VersionStore
+
+DATABASE: Final = "portico.db"
+"""File of the database in the state folder."""
+
+
+def database_url(state: Path) -> str:
+    """Return where the database of a state folder is."""
+    return f"sqlite:///{(state / DATABASE).resolve()}"
+
+
+def open_accounts(url: str) -> AccountStore:
+    """Open the accounts in a database, and make tables that are missing.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    # SQLAlchemy takes longer to import than most servers take to start.
+    from portico.storage.accounts import DatabaseAccountStore
+    from portico.storage.database import open_database
+
+    return DatabaseAccountStore(open_database(url))
+
+
+def open_versions(url: str) -> VersionStore:
+    """Open the catalogue in a database, and make tables that are missing.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    from portico.storage.database import open_database
+    from portico.storage.versions import DatabaseVersionStore
+
+    return DatabaseVersionStore(open_database(url))
+
+
+def open_artefacts(url: str, state: Path) -> ArtefactStore:
+    """Open the artefact store; nothing is read or made before its first use.
+
+    Args:
+        url: empty for a folder of the state folder.
+        state: the state folder.
+    """
+    from portico.storage.artefacts import LocalArtefacts
+
+    return LocalArtefacts(state / "artefacts")
