@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUFFIXES: Final = (".onnx", ".joblib")
+SUFFIXES: Final = (".onnx", ".joblib", ".pkl", ".pickle", ".skops")
 """File name endings of artefacts that can be served."""
 
-PICKLES: Final = frozenset({".joblib"})
+PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops"})
 """Those of them that execute code when they are opened."""
 
 CARD_NAME: Final = "model.toml"
@@ -99,7 +99,7 @@ def refuse_repeats(artefacts: Iterable[Artefact]) -> None:
 def _lone(path: Path) -> Artefact:
     if path.suffix not in SUFFIXES:
         raise ArtefactError(f"'{path.name}' is no model file; known endings: {', '.join(SUFFIXES)}")
-    _check_name(path.stem)
+    check_name(path.stem)
     return Artefact(path.stem, "1", path, path.parent)
 
 
@@ -107,12 +107,17 @@ def _of_model(folder: Path) -> list[Artefact]:
     versions = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
     if not versions and not (folder / CARD_NAME).exists():
         return []
-    _check_name(folder.resolve().name)
+    check_name(folder.resolve().name)
     name = folder.resolve().name
     return [Artefact(name, str(int(version.name)), version, folder) for version in versions]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Check that a model can be called so.
+
+    Raises:
+        ArtefactError: it cannot.
+    """
     if not _NAME.fullmatch(name):
         raise ArtefactError(
             f"'{name}' cannot be a model's name; use A-Z, a-z, 0-9, '.', '_', '-' and spaces"

@@ -135,10 +135,19 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def _read_labels(folder: Path, name: str) -> list[str]:
-    """Read one label a line, a JSON list, or a JSON object from index to label."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ArtefactError(f"labels_file '{name}' lies outside the model's folder")
+    return read_labels(path)
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read one label a line, a JSON list, or a JSON object from index to label.
+
+    Raises:
+        ArtefactError: the file cannot be read, or its keys are no class indexes.
+    """
+    name = path.name
     try:
         if path.suffix != ".json":
             lines = path.read_text("utf-8-sig").splitlines()

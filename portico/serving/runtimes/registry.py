@@ -35,7 +35,7 @@ def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
         from portico.serving.runtimes.onnx import ONNXModel
 
         return ONNXModel(path, threads)
-    if path.suffix == ".joblib":
+    if path.suffix in (".joblib", ".pkl", ".pickle", ".skops"):
         data = allowance.read(path)
         try:
             from portico.serving.runtimes.sklearn import SklearnModel

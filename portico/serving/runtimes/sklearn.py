@@ -1,4 +1,4 @@
-"""scikit-learn estimators and pipelines from joblib files, run as they are.
+"""scikit-learn estimators and pipelines from joblib, pickle or skops files, run as they are.
 
 What an estimator takes is read from the attributes that fitting leaves behind (scikit-learn's
 developer guide, "Estimated Attributes"): names, number and kind of columns, categories, classes.
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 INPUT: Final = "input"
 """Name of the matrix input of models without named columns of their own kind."""
+
+_ZIP: Final = b"PK\x03\x04"
 
 # A matrix is as good as a frame where every column is a number, and costs a tenth.
 warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -78,7 +80,7 @@ class SklearnModel:
     """One fitted estimator.
 
     Args:
-        data: the content of a joblib file that was allowed to execute code.
+        data: the content of a joblib, pickle or skops file that was allowed to execute code.
         name: file name for messages.
 
     Raises:
@@ -106,6 +108,11 @@ class SklearnModel:
             features,
             answer_of(outputs, classes, regression=is_regressor(self._estimator)),
         )
+
+    @property
+    def estimator(self) -> Any:
+        """What the file held."""
+        return self._estimator
 
     def run(self, inputs: Tensors, outputs: tuple[str, ...] | None) -> Tensors:
         """Run the estimator; see :class:`portico.serving.ports.Runtime`."""
@@ -168,7 +175,7 @@ def _load(data: bytes, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         try:
-            estimator = joblib.load(io.BytesIO(data))
+            estimator = _skops(data) if data.startswith(_ZIP) else joblib.load(io.BytesIO(data))
         except Exception as error:
             raise ArtefactError(f"'{name}' cannot be opened: {error}") from error
     is_estimator = hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type)
@@ -177,6 +184,13 @@ def _load(data: bytes, name: str) -> Any:
             f"'{name}' holds a {type(estimator).__name__}; a fitted estimator is expected"
         )
     return estimator
+
+
+def _skops(data: bytes) -> Any:
+    """Open a skops archive; whoever allowed the file trusts all types that it names."""
+    import skops.io
+
+    return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
 
 
 def _output_names(estimator: Any) -> tuple[str, ...]:
