@@ -36,19 +36,23 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         file: name of the file, without its folder.
         sha256: of that file, in hex.
         libraries: versions of the libraries that opened and compiled it.
+        options: sha256 of all else that decided about the version, such as the examples: equal
+            files with equal options make equal versions.
     """
 
     kind: str
     file: str
     sha256: str
     libraries: dict[str, str] = {}
+    options: str = ""
 
 
 class ParityCheck(msgspec.Struct, frozen=True, kw_only=True):
     """One set of rows given to the native and to the compiled model.
 
     Attributes:
-        rows_from: examples, generated, missing, unknown or thresholds.
+        rows_from: examples; or ranges, where rows within the ranges of the training stood in for
+            them; generated, missing, unknown or thresholds.
         rows: how many were compared.
         labels_differ: rows whose labels differ.
         rows_differ: rows whose labels or values differ beyond the tolerance.
