@@ -23,6 +23,7 @@ from middleware.limits import Limits
 from middleware.metrics import HTTPMetrics
 from middleware.metrics_app import metrics_app
 from middleware.request_context import RequestContext
+from middleware.tally import Tally
 from portico import __version__
 from portico.accounts.service import Accounts
 from portico.serving.allowance import Allowance
@@ -132,7 +133,7 @@ def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
     return Catalogue(
         [artefact for path in settings.models for artefact in find_artefacts(path)],
         Allowance.of(settings.state),
-        PredictionMetrics(registry),
+        PredictionMetrics(registry, Tally.of_process()),
         threads=model_threads(settings),
         concurrency=settings.threads,
     )

@@ -6,7 +6,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from middleware.log_format import timestamp
-from middleware.response import Ending, watch
+from middleware.response import Ending, length_of_whole, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,8 +23,9 @@ class AccessLog:
     The line holds ``time``, ``method``, ``path``, ``mount``, ``route``, ``status``,
     ``duration_ms``, ``bytes_in``, ``bytes_out``, ``request_id``, ``model``, ``version``,
     ``identity`` and ``remote``; what is not known is left out. ``aborted`` is true where the client
-    went away before the body was exhausted, ``failed`` where the application raised. ``status`` is
-    missing where no answer was begun. The query is never logged, as it may hold secrets.
+    went away before a stream or a large body was exhausted, ``failed`` where the application
+    raised. ``status`` is missing where no answer was begun. The query is never logged, as it may
+    hold secrets.
 
     On the request's own path only a tuple is appended to memory.
 
@@ -45,6 +46,10 @@ class AccessLog:
         except BaseException:
             exchange.finish(Ending(failed=True))
             raise
+        length = length_of_whole(body)
+        if length is not None:
+            exchange.finish(Ending(length))
+            return body
         return watch(body, environ, exchange.finish)
 
 
@@ -164,4 +169,6 @@ def _shape(values: tuple[Any, ...]) -> dict[str, Any]:
 
 def _readable(wsgi_text: str) -> str:
     """Undo the latin-1 dress that PEP 3333 puts on the UTF-8 of a path."""
+    if wsgi_text.isascii():
+        return wsgi_text
     return wsgi_text.encode("latin-1", "replace").decode("utf-8", "backslashreplace")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
-from middleware.response import Ending, watch
+from middleware.response import Ending, length_of_whole, watch
+from middleware.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,21 +17,23 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client import CollectorRegistry
 
+    from middleware.tally import Add
+
     Key = tuple[str, str, str, str]
 
 # Seconds. A compiled model answers in one to five milliseconds, a page in tens, a large batch in
-# seconds; the search through the buckets is linear, so most requests stop at the first few.
+# seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-WHOLE_BYTES = 1 << 16
 OTHER = "other"
+_WHOLE = Ending()
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class _Series(NamedTuple):
     """The two things to do for one combination of labels."""
 
-    add: Callable[[], None]
-    observe: Callable[[float], None]
+    add: Add
+    observe: Add
 
 
 class HTTPMetrics:
@@ -89,7 +92,8 @@ class HTTPMetrics:
         )
         # ``labels()`` costs more than the increment, so its results are kept.
         self._series: dict[Key, _Series] = {}
-        self._gauges: dict[str, Gauge] = {}
+        self._gauges: dict[str, Add] = {}
+        self._tally = Tally.of_process()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -100,30 +104,31 @@ class HTTPMetrics:
         except BaseException:
             timing.finish(Ending(failed=True))
             raise
-        if type(body) is list and sum(map(len, body)) <= WHOLE_BYTES:
-            timing.finish(Ending())
+        if length_of_whole(body) is not None:
+            timing.finish(_WHOLE)
             return body
         return watch(body, environ, timing.finish)
 
-    def gauge(self, mount: str) -> Gauge:
-        """Return the gauge of requests in progress at `mount`."""
+    def begin(self, mount: str) -> Add:
+        """Count a request in progress, and return what adds to that gauge."""
         gauge = self._gauges.get(mount)
         if gauge is None:
-            gauge = self._gauges[mount] = self._in_progress.labels(mount)
+            gauge = self._gauges[mount] = self._tally.adder(self._in_progress.labels(mount))
+        self._tally.together(gauge, 1.0)
         return gauge
 
-    def record(self, key: Key, seconds: float) -> None:
-        """Count one request.
+    def end(self, gauge: Add, key: Key, seconds: float) -> None:
+        """Count a request that is over.
 
         Args:
+            gauge: What `begin` returned.
             key: Mount, method, route and status line, as the request had them.
             seconds: How long it took.
         """
         series = self._series.get(key)
         if series is None:
             series = self._make_series(key)
-        series.add()
-        series.observe(seconds)
+        self._tally.together(_count, (gauge, series, seconds))
 
     def _make_series(self, key: Key) -> _Series:
         """Fold what is not known into ``other``, and keep the children of the metrics."""
@@ -134,8 +139,8 @@ class HTTPMetrics:
         if is_full:
             route = OTHER
         series = _Series(
-            self._requests.labels(mount, method, route, code).inc,
-            self._durations.labels(mount, method, route).observe,
+            self._tally.adder(self._requests.labels(mount, method, route, code)),
+            self._tally.observer(self._durations.labels(mount, method, route)),
         )
         if not is_full:
             self._series[key] = series
@@ -170,8 +175,7 @@ class _Timing:
         self._mount = mount
         self._method: str = environ["REQUEST_METHOD"]
         self._status: str | None = None
-        self._gauge = metrics.gauge(mount)
-        self._gauge.inc()
+        self._gauge = metrics.begin(mount)
 
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
@@ -186,7 +190,6 @@ class _Timing:
 
     def finish(self, ending: Ending) -> None:
         """Count the request."""
-        self._gauge.dec()
         get = self._environ.get
         status = self._status
         if status is None:
@@ -197,7 +200,14 @@ class _Timing:
             get("portico.route") or OTHER,
             status,
         )
-        self._metrics.record(key, perf_counter() - self._begun)
+        self._metrics.end(self._gauge, key, perf_counter() - self._begun)
+
+
+def _count(done: tuple[Add, _Series, float]) -> None:
+    gauge, series, seconds = done
+    gauge(-1.0)
+    series.add(1.0)
+    series.observe(seconds)
 
 
 def _code(status: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from middleware.response import watch
+from middleware.response import length_of_whole, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +28,9 @@ _match_traceparent = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
     r"(?:-.*)?"
 ).fullmatch
+
+_NAME = "x-request-id"
+_NAME_LENGTH = len(_NAME)
 
 _request_id: ContextVar[str | None] = ContextVar("portico_request_id", default=None)
 
@@ -90,6 +93,9 @@ class RequestContext:
         except BaseException:
             _forget()
             raise
+        if length_of_whole(body) is not None:
+            _forget()
+            return body
         return watch(body, environ, _forget)
 
 
@@ -112,7 +118,7 @@ def _adding_id(start_response: StartResponse, request_id: str) -> StartResponse:
     def start(
         status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        headers = [header for header in headers if header[0].lower() != "x-request-id"]
+        headers = [h for h in headers if len(h[0]) != _NAME_LENGTH or h[0].lower() != _NAME]
         headers.append(("X-Request-ID", request_id))
         if exc_info is None:
             return start_response(status, headers)

@@ -8,7 +8,7 @@ seen. The middleware that logs, counts or cleans up hangs a callback on that mom
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +93,22 @@ class WatchedBody(Ending):
         finally:
             for done in self._callbacks:
                 done(self)
+
+
+WHOLE_BYTES: Final = 1 << 16
+
+
+def length_of_whole(body: Iterable[bytes]) -> int | None:
+    """Return the bytes of a small answer that is there as a whole, None of any other.
+
+    The server hands it to the system in one go and no code of the application runs any more, so
+    for whoever watches it is over when it is returned. Its watcher is spared, and what is counted
+    of it is counted before anybody can have it.
+    """
+    if type(body) is not list:
+        return None
+    length = sum(map(len, body))
+    return length if length <= WHOLE_BYTES else None
 
 
 def is_file_wrapper(body: object, environ: WSGIEnvironment) -> bool:

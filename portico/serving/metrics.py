@@ -5,11 +5,13 @@ The request path keeps a :class:`ModelMeter` per version, whose children are loo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.serving.predictions import Prediction
 
 STAGE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
@@ -21,41 +23,92 @@ OUTCOMES: Final = ("ok", "invalid", "shed", "deadline", "failed")
 """``ok`` answered; ``invalid`` refused as 4xx; ``shed`` queue full; ``failed`` the model raised."""
 
 
+class Tally(Protocol):
+    """Counts several values in one go; what it makes may be called inside of ``together`` alone."""
+
+    @property
+    def together(self) -> Callable[[Callable[[Any], None], Any], None]:
+        """Call a function that counts, with its argument, now or a moment later."""
+        ...
+
+    def adder(self, child: Counter | Gauge) -> Callable[[float], None]:
+        """Return what adds to a counter or gauge."""
+        ...
+
+    def observer(self, child: Histogram) -> Callable[[float], None]:
+        """Return what adds an observation to a histogram."""
+        ...
+
+
+class Single:
+    """Counts as prometheus-client does: one value after the other, each under a lock."""
+
+    def together(self, work: Callable[[Any], None], argument: Any) -> None:
+        """Call it now."""
+        work(argument)
+
+    def adder(self, child: Counter | Gauge) -> Callable[[float], None]:
+        """Return the metric's own method."""
+        return child.inc
+
+    def observer(self, child: Histogram) -> Callable[[float], None]:
+        """Return the metric's own method."""
+        return child.observe
+
+
 class ModelMeter:
     """The metrics of one model version, ready to be counted into.
 
     Attributes:
-        rows: counts rows that ran together.
         waiting: shows the rows that wait.
         shed: counts a request that found the queue full.
     """
 
-    __slots__ = ("decode", "encode", "outcomes", "queue", "rows", "run", "shed", "waiting")
+    __slots__ = (
+        "_decode",
+        "_encode",
+        "_outcomes",
+        "_queue",
+        "_rows",
+        "_run",
+        "_together",
+        "shed",
+        "waiting",
+    )
 
     def __init__(self, metrics: PredictionMetrics, model: str, version: str) -> None:
-        stages = metrics.durations
-        self.decode = stages.labels(model, version, "decode").observe
-        self.queue = stages.labels(model, version, "queue").observe
-        self.run = stages.labels(model, version, "run").observe
-        self.encode = stages.labels(model, version, "encode").observe
-        self.rows = metrics.batch_rows.labels(model).observe
+        tally, stages = metrics.tally, metrics.durations
+        self._together = tally.together
+        self._decode = tally.observer(stages.labels(model, version, "decode"))
+        self._queue = tally.observer(stages.labels(model, version, "queue"))
+        self._run = tally.observer(stages.labels(model, version, "run"))
+        self._encode = tally.observer(stages.labels(model, version, "encode"))
+        self._rows = tally.observer(metrics.batch_rows.labels(model))
+        self._outcomes = {
+            outcome: tally.adder(metrics.predictions.labels(model, version, outcome))
+            for outcome in OUTCOMES
+        }
         self.waiting = metrics.queue_rows.labels(model)
         self.shed = metrics.shed.labels(model, "queue_full").inc
-        self.outcomes = {
-            outcome: metrics.predictions.labels(model, version, outcome).inc for outcome in OUTCOMES
-        }
 
     def count(self, prediction: Prediction) -> None:
         """Count a completed prediction: its outcome, and each stage that it came through."""
-        self.outcomes[prediction.outcome]()
+        self._together(self._count, prediction)
+
+    def rows(self, rows: int) -> None:
+        """Count rows that ran together."""
+        self._together(self._rows, rows)
+
+    def _count(self, prediction: Prediction) -> None:
+        self._outcomes[prediction.outcome](1.0)
         if prediction.decode:
-            self.decode(prediction.decode)
+            self._decode(prediction.decode)
         if prediction.queue:
-            self.queue(prediction.queue)
+            self._queue(prediction.queue)
         if prediction.run:
-            self.run(prediction.run)
+            self._run(prediction.run)
         if prediction.encode:
-            self.encode(prediction.encode)
+            self._encode(prediction.encode)
 
 
 class PredictionMetrics:
@@ -63,9 +116,11 @@ class PredictionMetrics:
 
     Args:
         registry: where they are registered; Prometheus' default one unless a test hands another.
+        tally: how the values of this process are counted.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, tally: Tally | None = None) -> None:
+        self.tally: Tally = tally or Single()
         version = ("model", "version")
         self.predictions = Counter(
             "portico_predictions_total",

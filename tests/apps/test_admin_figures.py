@@ -6,6 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
+from counted import count
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -53,8 +54,8 @@ def test_quantiles_are_those_of_prometheus(
 )
 def test_quantiles_never_fall(counts: list[int], a: float, b: float) -> None:
     total, buckets = 0, {}
-    for number, count in enumerate(counts):
-        total += count
+    for number, amount in enumerate(counts):
+        total += amount
         buckets[number + 1.0] = float(total)
     buckets[inf] = float(total)
     low, high = quantile(min(a, b), buckets), quantile(max(a, b), buckets)
@@ -75,10 +76,8 @@ def test_what_is_read_is_added_up() -> None:
     metrics = PredictionMetrics(registry)
     for version in ("1", "2"):
         meter = metrics.meter("iris", version)
-        meter.outcomes["ok"]()
-        meter.outcomes["failed"]()
-        meter.run(0.003)
-        meter.queue(5.0)
+        count(meter)
+        count(meter, "failed", run=0.003, queue=5.0)
         meter.waiting.inc(3)
     reading = read(registry.collect(), 1.0)
     iris = reading.models["iris"]

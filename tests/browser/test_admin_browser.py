@@ -11,6 +11,7 @@ import onnx
 import pytest
 from argon2 import PasswordHasher
 from axe_playwright_python.sync_playwright import Axe
+from counted import count
 from onnx import TensorProto, helper
 from playwright.sync_api import sync_playwright
 from prometheus_client import CollectorRegistry
@@ -225,8 +226,7 @@ def test_every_page_can_be_read_and_used(
     meter = catalogue.served("doubler").meter
     _log_in(page)
     for _ in range(300):
-        meter.outcomes["ok"]()
-        meter.run(0.003)
+        count(meter, run=0.003)
     for path in PAGES:
         page.goto(f"/admin/{path}")
         _check(page, f"admin-{path or 'overview'}-{look}")
@@ -245,7 +245,7 @@ def test_figures_go_on_without_losing_focus_and_stop_when_asked(
     page.locator("#live h2").first.evaluate("element => { element.dataset.mark = 'same' }")
     page.evaluate("document.getElementById('live').dataset.every = '0.05'")
     for _ in range(7):
-        meter.outcomes["ok"]()
+        count(meter)
     page.wait_for_function(
         "want => document.getElementById('live').innerText.includes(want)", arg=f"{before + 7:,}"
     )

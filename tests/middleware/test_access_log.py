@@ -88,8 +88,18 @@ def test_control_characters_cannot_forge_a_line(call, sink, stream):
     assert all(" " <= char <= "~" for char in text[:-1])
 
 
+def streaming(environ, start_response):
+    yield from hello(environ, start_response)
+
+
+def test_a_small_answer_is_logged_before_anybody_can_have_it(sink, lines):
+    AccessLog(hello, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    (line,) = lines()
+    assert (line["status"], line["bytes_out"]) == (200, 11)
+
+
 def test_a_client_that_leaves_early_is_marked(sink, lines):
-    body = AccessLog(hello, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    body = AccessLog(streaming, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
     next(iter(body))
     body.close()
     assert lines()[0]["aborted"] is True
@@ -97,14 +107,14 @@ def test_a_client_that_leaves_early_is_marked(sink, lines):
 
 
 def test_asking_twice_for_the_iterator_does_not_begin_anew(sink):
-    body = AccessLog(hello, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    body = AccessLog(streaming, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
     assert next(iter(body)) == b"hello "
     assert list(body) == [b"world"]
     body.close()
 
 
 def test_closing_twice_logs_once(sink, lines):
-    body = AccessLog(hello, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    body = AccessLog(streaming, sink)({"REQUEST_METHOD": "GET"}, lambda *_: None)
     body.close()
     body.close()
     assert len(lines()) == 1

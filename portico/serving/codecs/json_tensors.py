@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from portico.serving.errors import InvalidInput, Problem
-from portico.serving.tensors import Array, Datatype, Tensors, TensorSpec, holds
+from portico.serving.tensors import Array, Datatype, Tensors, TensorSpec, holds, limits_of
 
 if TYPE_CHECKING:
     from portico.serving.signature import Signature
@@ -197,8 +197,9 @@ def _array(tensor: InputTensor, spec: TensorSpec, where: str) -> Array:
             f"{where}.shape",
             f"is {_short(tensor.shape)}; '{spec.name}' takes {list(spec.shape)} (-1 is any size)",
         )
-    for axis, size in enumerate(shape):
+    for size in shape:
         if not 0 <= size <= MAX_DIMENSION:
+            axis = shape.index(size)
             raise InvalidInput.at(f"{where}.shape[{axis}]", f"is {size}; a size is 0 or more")
     if tensor.data is msgspec.UNSET:
         raise InvalidInput.at(f"{where}.data", "is missing")
@@ -228,18 +229,34 @@ def array_from_json(
         )
     if not _ELEMENT_TYPES[datatype].issuperset(map(type, flat)):
         raise _wrong_element(flat, datatype, nesting, where)
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=datatype.dtype)
-    except (OverflowError, ValueError):
-        raise _out_of_range(flat, datatype, nesting, where) from None
-    if datatype.is_float and not np.isfinite(array).all():
+    array = _numbers(flat, datatype)
+    if array is None:
         raise _out_of_range(flat, datatype, nesting, where)
     try:
         return array.reshape(shape)
     except ValueError:  # No elements, yet dimensions that no memory could hold.
         raise InvalidInput.at(where, f"shape {_short(shape)} is larger than can be held") from None
 
+
+def _numbers(flat: list[Any], datatype: Datatype) -> Array | None:
+    """Return the elements as an array, None where one does not fit the datatype."""
+    bounds = _FLOAT_BOUNDS.get(datatype)
+    # For a row of a table two comparisons cost a fifth of what NumPy's bookkeeping does.
+    if bounds and 0 < len(flat) <= _FEW and bounds[0] <= min(flat) and max(flat) <= bounds[1]:
+        return np.array(flat, dtype=bounds[2])
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(flat, dtype=datatype.dtype)
+    except (OverflowError, ValueError):
+        return None
+    return None if bounds and not np.isfinite(array).all() else array
+
+
+_FEW: Final = 64
+_FLOAT_BOUNDS: Final = {
+    datatype: (*limits_of(datatype), datatype.dtype) for datatype in Datatype if datatype.is_float
+}
+"""Smallest and largest value, and the dtype, of each float datatype."""
 
 _ELEMENT_TYPES: Final[dict[Datatype, frozenset[type]]] = {
     datatype: frozenset(
