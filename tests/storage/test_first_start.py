@@ -15,7 +15,7 @@ from portico.accounts.service import Accounts
 from portico.storage.database import open_database
 from portico.storage.first_start import bootstrap
 from portico.storage.opening import database_url, open_accounts
-from portico.storage.tables import METADATA
+from portico.storage.schema import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,11 +59,8 @@ def test_later_starts_make_no_user(tmp_path: Path) -> None:
 
 
 def test_a_start_that_was_killed_before_the_user_was_made_is_made_good(tmp_path: Path) -> None:
-    with (
-        closing(open_database(database_url(tmp_path))) as database,
-        database.write() as connection,
-    ):
-        METADATA.create_all(connection)
+    with closing(open_database(database_url(tmp_path))) as database:
+        prepare(database)
     assert bootstrap(tmp_path)
 
 
