@@ -23,7 +23,7 @@ from portico.serving.errors import InvalidInput
 from portico.serving.tensors import VARIABLE, Datatype, shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container
 
     from portico.serving.signature import Signature
     from portico.serving.tensors import Tensors, TensorSpec
@@ -124,7 +124,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
     return shape
 
 
-def binary_outputs(request: InferRequest, signature: Signature) -> Container[str]:
+def binary_outputs(request: InferRequest, signature: Signature) -> Collection[str]:
     """Return the names of the outputs that the client wants as bytes.
 
     Raises:
