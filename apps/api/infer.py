@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from apps.shell.errors import serving_error_response
 from apps.shell.models import begin_prediction, prediction_headers
+from middleware.body_input import read_body
 from portico.serving.codecs.binary_tensors import (
     HEADER,
     binary_outputs,
@@ -145,13 +146,3 @@ class InferRoute:
                 targets[f"/models/{model.name}/infer"] = model.current.served, CURRENT
         self._targets = targets
         self._revision = revision
-
-
-def read_body(environ: WSGIEnvironment) -> bytes:
-    """Read the whole request body; the limits around the gateway bound its size."""
-    length = environ.get("CONTENT_LENGTH")
-    if length:
-        return environ["wsgi.input"].read(int(length))  # type: ignore[no-any-return]
-    if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
-        return environ["wsgi.input"].read()  # type: ignore[no-any-return]
-    return b""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, request
 
-from apps.api.infer import JSON_LENGTH, InferRoute, infer, read_body
+from apps.api.infer import JSON_LENGTH, InferRoute, infer
 from apps.api.json_answer import json_answer
 from apps.shell.app import new_app
 from apps.shell.models import answering, begin_prediction, prediction_headers
+from middleware.body_input import read_body
 from portico import __version__
 from portico.serving.catalogue import State
 
