@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, Gauge
@@ -17,7 +18,6 @@ from gateway.mounts import Mount, MountTable, import_app
 from gateway.process import model_threads
 from middleware.access import Access
 from middleware.access_log import AccessLog
-from middleware.content_encoding import ContentEncoding
 from middleware.errors import ErrorPages
 from middleware.forwarded import Forwarded
 from middleware.limits import Limits
@@ -30,8 +30,15 @@ from portico.accounts.service import Accounts
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
+from portico.serving.follower import Follower
 from portico.serving.metrics import PredictionMetrics
-from portico.storage.opening import database_url, open_accounts
+from portico.storage.opening import (
+    database_url,
+    has_versions,
+    open_accounts,
+    open_artefacts,
+    open_versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,14 +59,21 @@ class Gateway:
     Args:
         app: middleware and mounts.
         catalogue: the models that it serves.
+        follower: keeps the catalogue at what the version store says.
         history: what the console remembers of the last minutes.
         sink: where log lines go.
     """
 
     def __init__(
-        self, app: WSGIApplication, catalogue: Catalogue, history: History, sink: LogSink
+        self,
+        app: WSGIApplication,
+        catalogue: Catalogue,
+        follower: Follower,
+        history: History,
+        sink: LogSink,
     ) -> None:
         self._app = app
+        self._follower = follower
         self._history = history
         self._sink = sink
         self.catalogue = catalogue
@@ -77,6 +91,7 @@ class Gateway:
 
     def close(self) -> None:
         """Free the models and write out what is buffered."""
+        self._follower.close()
         self.catalogue.close()
         self._sink.close()
 
@@ -100,21 +115,16 @@ def create_gateway(
     site = _site(settings)
     front = home.create_app(site, catalogue, metrics_app(registry))
     console = admin.create_app(site, catalogue, operator_view(settings, registry))
-    render = page_renderer(front)
-
-    def compressible(app: WSGIApplication) -> WSGIApplication:
-        # Only where bodies are Portico's own to read: other mounts may want them as they came.
-        return ContentEncoding(app, settings.max_body_bytes, render)
-
     builtin: dict[str, WSGIApplication] = {
         "home": front,
         "ui": ui.create_app(site, catalogue),
-        "api": compressible(api.create_app(site, catalogue)),
-        "v2": compressible(oip.create_app(site, catalogue)),
+        "api": api.create_app(site, catalogue),
+        "v2": oip.create_app(site, catalogue),
         "admin": console,
         "account": account.create_app(site, accounts),
     }
     table = _mount_table(settings, site, builtin)
+    render = page_renderer(front)
     app: WSGIApplication = table.dispatcher()
     # From the inside out; the order of a request is the reverse.
     app = Limits(app, settings.max_body_bytes, render_html=render)
@@ -131,8 +141,28 @@ def create_gateway(
     app = RequestContext(app)
     app = Forwarded(app, settings.trusted_proxies)
     _tell_build(registry)
-    catalogue.load(settings.startup_wait)
-    return Gateway(app, catalogue, history_of(console), sink)
+    follower = _follower(settings, catalogue)
+    _load(catalogue, follower, settings.startup_wait)
+    return Gateway(app, catalogue, follower, history_of(console), sink)
+
+
+def _load(catalogue: Catalogue, follower: Follower, wait: float) -> None:
+    """Load what is at paths and what is in the store, waiting for both together."""
+    started = monotonic()
+    follower.start()
+    catalogue.load(wait)
+    follower.wait(wait - (monotonic() - started))
+
+
+def _follower(settings: Settings, catalogue: Catalogue) -> Follower:
+    url = database_url(settings.state)
+    return Follower(
+        catalogue,
+        lambda: open_versions(url),
+        lambda: has_versions(url),
+        idle=settings.version_idle,
+        load_timeout=settings.load_timeout,
+    )
 
 
 def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
@@ -142,6 +172,7 @@ def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
         PredictionMetrics(registry, Tally.of_process()),
         threads=model_threads(settings),
         concurrency=settings.threads,
+        store=open_artefacts("", settings.state),
     )
 
 

@@ -139,6 +139,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a new worker waits for its models before it takes requests.",
     )
+    load_timeout: float = Field(
+        120.0, gt=0, description="Seconds that loading a version of the catalogue may take."
+    )
+    version_idle: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds without a request after which a version without an alias is freed.",
+    )
     inference_threads: int = Field(
         0, ge=0, description="Threads of one model run; 0 divides the cores among the workers."
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from portico.serving.errors import ArtefactError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,13 +39,6 @@ def _row(model: Model, version: Version) -> VersionRow:
         state=str(version.state),
         problem=version.problem,
         runtime=served.platform if served else "",
-        size=_size(version),
+        size=version.size,
         sha256=served.sha256 if served else "",
     )
-
-
-def _size(version: Version) -> int | None:
-    try:
-        return version.artefact.file().stat().st_size
-    except (OSError, ArtefactError):
-        return None

@@ -6,15 +6,14 @@ Source: kserve/open-inference-protocol, specification/protocol. The health bodie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from flask import Response, request
+from flask import request
 
-from apps.api.infer import JSON_LENGTH, InferRoute, infer
+from apps.api.infer import InferRoute, infer, read_body
 from apps.api.json_answer import json_answer
 from apps.shell.app import new_app
 from apps.shell.models import answering, begin_prediction, prediction_headers
-from middleware.body_input import read_body
 from portico import __version__
 from portico.serving.catalogue import State
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from portico.serving.catalogue import Catalogue
     from portico.serving.tensors import TensorSpec
 
-EXTENSIONS: Final = ("binary_tensor_data",)
+EXTENSIONS: tuple[str, ...] = ()
 """Protocol extensions that are implemented, for the server's metadata."""
 
 
@@ -61,7 +60,7 @@ def _add_server_routes(app: Flask, catalogue: Catalogue) -> None:
 def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
     def model_metadata(name: str, version: str | None = None) -> ResponseReturnValue:
         served = catalogue.served(name, version)
-        usable = [v.name for v in catalogue.model(name).versions if v.state is State.READY]
+        usable = [v.name for v in catalogue.model(name).versions if v.answers]
         return json_answer(
             {
                 "name": name,
@@ -79,9 +78,9 @@ def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
     def model_infer(name: str, version: str | None = None) -> ResponseReturnValue:
         served = answering(catalogue, name, version)
         prediction = begin_prediction(served, request.environ)
-        environ = request.environ
-        body, kind = infer(served, prediction, read_body(environ), environ.get(JSON_LENGTH))
-        return Response(body, headers=[*kind, *prediction_headers(prediction)])
+        response = json_answer(infer(served, prediction, read_body(request.environ)))
+        response.headers.extend(prediction_headers(prediction))
+        return response
 
     for prefix in ("/models/<name>", "/models/<name>/versions/<version>"):
         app.add_url_rule(prefix, view_func=model_metadata)

@@ -58,9 +58,9 @@ def _add_probes(app: Flask, catalogue: Catalogue, scrape: WSGIApplication) -> No
 
     @app.get("/readyz")
     def ready() -> ResponseReturnValue:
-        known = catalogue.models()
-        status = 200 if is_ready(known) else 503
-        return _never_kept({"ready": status == 200, "models": states(known)}, status)
+        status = 200 if is_ready(catalogue) else 503
+        known = states(catalogue.models())
+        return _never_kept({"ready": status == 200, "models": known}, status)
 
 
 def _never_kept(payload: object, status: int = 200) -> Response:

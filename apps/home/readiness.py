@@ -9,19 +9,22 @@ from portico.serving.catalogue import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portico.serving.catalogue import Model
+    from portico.serving.catalogue import Catalogue, Model
 
 
-def is_ready(models: Sequence[Model]) -> bool:
-    """Tell whether loading is over and something can answer.
+def is_ready(catalogue: Catalogue) -> bool:
+    """Tell whether the start is over and something can answer.
 
-    One broken model does not take the others out of service; a gateway in which nothing answers
-    is not ready. One without models is: it has pages to show.
+    One model that is broken, hangs or loads another version does not take the others out of
+    service; a gateway in which nothing answers is not ready. One without models is: it has pages
+    to show. One that cannot reach its version store does not know whether it has any.
     """
-    found = {version.state for model in models for version in model.versions}
-    if State.LOADING in found:
+    if catalogue.is_starting():
         return False
-    return State.READY in found or not found
+    models = catalogue.models()
+    if not models:
+        return not catalogue.lost_store
+    return any(model.current.state is State.READY for model in models)
 
 
 def states(models: Sequence[Model]) -> dict[str, dict[str, str]]:

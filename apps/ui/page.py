@@ -34,13 +34,16 @@ class Page:
         served: the version that answers.
         asked: the version in the address; None where it names none.
         tab: the tab's word in the address; empty for the form.
-        versions: names of the versions that can answer, newest first.
-        warning: a newer version that is not there, in words; empty when all is well.
+        state: of this version.
+        versions: names of the versions that can be asked, newest first.
+        warning: what is wrong with this version, or with the one that it stands in for, in words;
+            empty when all is well.
     """
 
     served: ServedModel
     asked: str | None
     tab: str
+    state: State
     versions: list[str]
     warning: str
 
@@ -66,10 +69,11 @@ def with_page(
     """
     model, found = catalogue.model(name), catalogue.version(name, version)
     if found.served is None:
+        catalogue.call_for(found)
         return _not_there(model, found)
-    warning = _newest_failed(model) if version is None else ""
-    usable = [v.name for v in model.versions if v.state is State.READY]
-    page = Page(answering(catalogue, name, version), version, tab, usable, warning)
+    warning = _warning(model, found, version)
+    usable = [v.name for v in model.versions if v.answers or v.state is State.AVAILABLE]
+    page = Page(answering(catalogue, name, version), version, tab, found.state, usable, warning)
     response = make_response(view(page))
     response.vary.add(FRAGMENT_HEADER)
     prediction = request.environ.get("portico.prediction")
@@ -78,16 +82,19 @@ def with_page(
     return response
 
 
-def _newest_failed(model: Model) -> str:
-    newest = model.versions[0]
-    if newest.state is not State.FAILED:
+def _warning(model: Model, found: Version, asked: str | None) -> str:
+    """Say what is wrong with this version, or with the one that it stands in for."""
+    if found.state is State.UNREADY:
+        return f"Version {found.name} does not answer as it should: {found.problem}"
+    wanted = model.wanted
+    if asked is not None or wanted.state is not State.FAILED:
         return ""
-    return f"Version {newest.name} failed to load: {newest.problem}"
+    return f"Version {wanted.name} failed to load: {wanted.problem}"
 
 
 def _not_there(model: Model, version: Version) -> Response:
     response = make_response(render_template("not_there.html", model=model, version=version), 503)
-    if version.state is State.LOADING:
+    if version.state is not State.FAILED:
         response.headers["Refresh"] = str(REFRESH_SECONDS)
         response.retry_after = REFRESH_SECONDS
     return response

@@ -12,6 +12,7 @@ import click
 from gateway.settings import CONFIG_VARIABLE, PREFIX, SettingsError, load_settings
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import PICKLES, find_artefacts, refuse_repeats
+from portico.storage.opening import database_url, has_versions
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -45,10 +46,10 @@ def artefacts_of(settings: Settings) -> list[Artefact]:
     """Find the artefacts of all models.
 
     Raises:
-        SettingsError: no path was given.
+        SettingsError: no path was given, and the state folder has no version of any model.
         ArtefactError: a path holds no models.
     """
-    if not settings.models:
+    if not settings.models and not has_versions(database_url(settings.state)):
         raise SettingsError(
             "no models: name a model file or a folder of models, such as portico serve model.onnx"
         )

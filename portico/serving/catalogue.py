@@ -1,39 +1,46 @@
-"""The catalogue: which models and versions there are, and which of them can answer.
+"""The catalogue of one worker: which models and versions there are, and which of them answers.
 
-A version is in one of three states; one that fails to load never becomes the current one, and the
-others go on.
+A version comes from a path, which is fixed at the start, or from the version store, which
+:mod:`portico.serving.follower` follows. A version that fails to load never becomes the current one,
+and the others go on.
+
+Request threads only read. What changes is swapped as one reference, and the revision grows, so that
+what was looked up can be kept until then.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from portico.serving.artefacts import refuse_repeats, sha256_of
-from portico.serving.card import describe, read_card
-from portico.serving.codecs.image_fit import with_image
+from portico.serving.artefacts import refuse_repeats
 from portico.serving.errors import (
     ModelUnavailable,
     ServingError,
     UnknownModel,
     UnknownVersion,
 )
-from portico.serving.gate import Gate
-from portico.serving.runtimes.registry import open_runtime
-from portico.serving.service import ServedModel
+from portico.serving.loader import Loader
+from portico.serving.versions import PRODUCTION, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from portico.serving.allowance import Allowance
     from portico.serving.artefacts import Artefact
+    from portico.serving.golden import Golden
+    from portico.serving.loader import Loaded, Source
+    from portico.serving.manifest import Manifest
     from portico.serving.metrics import PredictionMetrics
     from portico.serving.predictions import Recorder
+    from portico.serving.service import ServedModel
+    from portico.serving.versions import ArtefactStore
 
 log = structlog.get_logger(__name__)
 
@@ -41,45 +48,100 @@ log = structlog.get_logger(__name__)
 class State(StrEnum):
     """What a version can do."""
 
+    AVAILABLE = "available"
+    """It is not loaded; the first request for it loads it."""
+
     LOADING = "loading"
     READY = "ready"
+    UNREADY = "unready"
+    """It is loaded and asked, but it does not answer as it should."""
+
     FAILED = "failed"
 
 
-@dataclass(slots=True)
-class Version:
-    """One version of a model and what became of loading it."""
+_ANSWERING: Final = frozenset({State.READY, State.UNREADY})
 
-    artefact: Artefact
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """One version of a model and what became of loading it.
+
+    Attributes:
+        source: where it comes from.
+        served: answers; None while it is not loaded.
+        problem: why it does not answer, a sentence; empty while it does.
+        golden: rows that it must answer, once it was loaded.
+        manifest: what import wrote about it; None before, and for a version at a path.
+        size: of its files in bytes, once it was loaded.
+    """
+
+    source: Source
     state: State = State.LOADING
     served: ServedModel | None = None
     problem: str = ""
+    golden: Golden | None = None
+    manifest: Manifest | None = None
+    size: int | None = None
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.source.model
 
     @property
     def name(self) -> str:
         """The version's number."""
-        return self.artefact.version
+        return str(self.source.version)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is loaded, be its answers as they should or not."""
+        return self.state in _ANSWERING
 
 
 @dataclass(slots=True)
 class Model:
-    """A name and its versions, the newest first."""
+    """A name and its versions.
+
+    Attributes:
+        versions: the newest first.
+        aliases: from alias to version, as the version store has them.
+        order: who may answer where a request names no version, in that order; by default the
+            newest first.
+        traffic: shares of the requests that meet the candidate.
+    """
 
     name: str
     versions: list[Version] = field(default_factory=list)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    order: Sequence[Version] = ()
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def current(self) -> Version:
-        """The newest version that answers, else one that may yet, else the newest of all."""
-        ready = (v for v in self.versions if v.state is State.READY)
-        loading = (v for v in self.versions if v.state is State.LOADING)
-        return next(ready, next(loading, self.versions[0]))
+        """The first in order that answers, else the first that may yet, else the first of all."""
+        order = self.order or self.versions
+        answering = (v for v in order if v.answers)
+        loading = (v for v in order if v.state is State.LOADING)
+        return next(answering, next(loading, order[0]))
+
+    @property
+    def wanted(self) -> Version:
+        """The version that ought to be the current one."""
+        return (self.order or self.versions)[0]
 
     @property
     def title(self) -> str:
         """What a person calls the model."""
         served = self.current.served
         return served.title if served else self.name
+
+    def named(self) -> dict[str, Version]:
+        """Return what each word that may stand for a version in a URL means: numbers, aliases."""
+        numbered = {version.name: version for version in self.versions}
+        aliases = {a: numbered[n] for a, n in self.aliases.items() if n in numbered}
+        # What answers in production's place is production, for whoever asks.
+        return {**numbered, **aliases, PRODUCTION: self.current}
 
 
 class Catalogue:
@@ -92,6 +154,7 @@ class Catalogue:
         threads: threads that one run may use.
         concurrency: runs of one model at once, where its card leaves it open.
         recorder: is handed each completed prediction.
+        store: has the files of the versions that a follower brings.
     """
 
     def __init__(
@@ -103,18 +166,31 @@ class Catalogue:
         threads: int = 1,
         concurrency: int = 8,
         recorder: Recorder | None = None,
+        store: ArtefactStore | None = None,
     ) -> None:
-        self._models = _models(artefacts)
-        self._allowance = allowance
+        self.loader = Loader(
+            allowance,
+            metrics,
+            threads=threads,
+            concurrency=concurrency,
+            recorder=recorder,
+            artefacts=store,
+        )
         self._metrics = metrics
-        self._threads = threads
-        self._concurrency = concurrency
-        self._recorder = recorder
+        self._paths = _by_model(artefacts)
+        self._models = {name: Model(name, versions) for name, versions in self._paths.items()}
+        self._changing = threading.Lock()
         self.revision = 0
         """Grows with each change, so that what was looked up can be kept until then."""
+        self.ask: Callable[[Version], None] = _nobody
+        """Is told of a version that is available and was asked; a follower loads it."""
+        self.awaits_store = False
+        """Whether a follower has yet to bring what the store wanted at the start."""
+        self.lost_store = False
+        """Whether a follower cannot reach the store, so that nobody knows what it wants."""
 
     def load(self, wait: float | None = None) -> None:
-        """Load every version in the background.
+        """Load every version at a path in the background.
 
         Args:
             wait: seconds to wait for it at most; None waits until all is loaded or has failed.
@@ -140,7 +216,7 @@ class Catalogue:
             raise UnknownModel(f"there is no model '{name[:100]}'") from None
 
     def version(self, name: str, version: str | None = None) -> Version:
-        """Return one version of a model, or its current one.
+        """Return one version of a model by number or alias, or its current one.
 
         Raises:
             UnknownModel: there is none of that name.
@@ -149,14 +225,14 @@ class Catalogue:
         model = self.model(name)
         if version is None:
             return model.current
-        for candidate in model.versions:
-            if candidate.name == version:
-                return candidate
-        known = ", ".join(v.name for v in model.versions)
-        raise UnknownVersion(f"model '{name}' has no version '{version[:20]}'; it has: {known}")
+        found = model.named().get(version)
+        if found is None:
+            known = ", ".join(v.name for v in model.versions)
+            raise UnknownVersion(f"model '{name}' has no version '{version[:20]}'; it has: {known}")
+        return found
 
     def served(self, name: str, version: str | None = None) -> ServedModel:
-        """Return a version that answers.
+        """Return a version that answers; one that is only available is loaded from now on.
 
         Raises:
             UnknownModel: there is none of that name.
@@ -164,84 +240,169 @@ class Catalogue:
             ModelUnavailable: it is loading, or it failed to load.
         """
         found = self.version(name, version)
-        if found.served is not None:
-            return found.served
-        if found.state is State.LOADING:
-            raise ModelUnavailable(f"model '{name}' is loading", retry_after=1)
-        raise ModelUnavailable(f"model '{name}' version {found.name} failed to load")
+        served = found.served
+        if served is not None:
+            return served
+        self.call_for(found)
+        if found.state is State.FAILED:
+            raise ModelUnavailable(f"model '{name}' version {found.name} failed to load")
+        raise ModelUnavailable(f"model '{name}' is loading", retry_after=1)
+
+    def call_for(self, version: Version) -> None:
+        """Have a version loaded that is only available."""
+        if version.state is State.AVAILABLE:
+            version.state = State.LOADING
+            self.ask(version)
+
+    def is_starting(self) -> bool:
+        """Tell whether something has yet to be loaded, or to fail, for the first time."""
+        return self.awaits_store or any(
+            version.state is State.LOADING
+            for versions in self._paths.values()
+            for version in versions
+        )
 
     def is_ready(self) -> bool:
-        """Tell whether each version can answer."""
-        return all(
-            version.state is State.READY
-            for model in self._models.values()
-            for version in model.versions
+        """Tell whether the start is over and no version is without an answer."""
+        without = (State.FAILED, State.UNREADY)
+        return not self.is_starting() and not any(
+            version.state in without for model in self.models() for version in model.versions
         )
 
     def close(self) -> None:
         """Free every artefact."""
-        for model in self._models.values():
+        for model in self.models():
             for version in model.versions:
-                if version.served:
-                    version.served.close()
+                served = version.served
+                if served:
+                    served.close()
+
+    # What a loader, a follower and a health check do to it.
+
+    def show(
+        self,
+        name: str,
+        stored: Sequence[Version],
+        aliases: Mapping[str, str],
+        order: Sequence[Version],
+        traffic: Traffic,
+    ) -> None:
+        """Put what the store has of a model in place of what was shown of it before.
+
+        A version at a path goes on beside it, until the store's of the same number answers.
+
+        Args:
+            name: of the model.
+            stored: its available versions.
+            aliases: from alias to version.
+            order: who of ``stored`` may answer where a request names no version; what is at a
+                path comes after them. Empty for the newest.
+            traffic: shares of its requests that meet the candidate.
+        """
+        by_name = {v.name: v for v in stored}
+        kept = [v for v in self._paths.get(name, ()) if not _replaced(v, by_name.get(v.name))]
+        if name in self._paths:
+            self._paths[name] = kept
+        by_name.update((v.name, v) for v in kept)
+        versions = sorted(by_name.values(), key=lambda v: int(v.name), reverse=True)
+        ordered = [by_name[v.name] for v in order]
+        ordered += [v for v in kept if order and v not in ordered]
+        with self._changing:
+            if versions:
+                model = Model(name, versions, dict(aliases), ordered, traffic)
+                self._models = {**self._models, name: model}
+            else:
+                self._models = {n: model for n, model in self._models.items() if n != name}
+            self.revision += 1
+
+    def settle(self, version: Version, loaded: Loaded) -> None:
+        """Note that a version was loaded and answers."""
+        served = loaded.served
+        version.golden, version.manifest, version.size = loaded.golden, loaded.manifest, loaded.size
+        version.problem, version.served, version.state = "", served, State.READY
+        self._changed(version, 1)
+        self._metrics.info.labels(version.model, version.name, served.platform, served.sha256).set(
+            1
+        )
+
+    def fail(self, version: Version, problem: str) -> None:
+        """Note that a version could not be loaded."""
+        is_news = problem != version.problem
+        version.problem, version.state = problem, State.FAILED
+        self._changed(version, 0)
+        if is_news:
+            log.error(
+                "model_failed", model=version.model, version=version.name, problem=problem
+            )  # fmt: skip
+
+    def judge(self, version: Version, problem: str) -> None:
+        """Note whether a loaded version answers as it should; it is asked all the same."""
+        with self._changing:
+            if not version.answers or problem == version.problem:
+                return
+            version.problem = problem
+            version.state = State.UNREADY if problem else State.READY
+        self._changed(version, 0 if problem else 1)
+        tell = log.error if problem else log.info
+        event = "model_unready" if problem else "model_ready_again"
+        tell(event, model=version.model, version=version.name, problem=problem)
+
+    def drop(self, version: Version) -> None:
+        """Let go of a version; it is closed when the last request that holds it is done."""
+        with self._changing:
+            served, version.served = version.served, None
+            version.state, version.problem = State.AVAILABLE, ""
+        # A gauge that several processes write cannot be taken back: NaN says that nothing is said.
+        self._changed(version, math.nan)
+        if served:
+            self._metrics.info.labels(
+                version.model, version.name, served.platform, served.sha256
+            ).set(0)
+
+    def open(self, version: Version) -> Loaded | str:
+        """Open a version; return why not, in a sentence, where that fails."""
+        try:
+            return self.loader.open(version.source)
+        except ServingError as error:
+            return error.message
+        except Exception as error:
+            log.exception("model_failed", model=version.model, version=version.name)
+            return f"{type(error).__name__} while loading; the log has the details"
+
+    def _changed(self, version: Version, ready: float) -> None:
+        with self._changing:
+            self.revision += 1
+        self._metrics.ready.labels(version.model, version.name).set(ready)
 
     def _load_all(self) -> None:
         started = monotonic()
-        versions = [version for model in self._models.values() for version in model.versions]
+        versions = [version for each in self._paths.values() for version in each]
         for version in versions:
-            self._load(version)
+            self._metrics.ready.labels(version.model, version.name).set(0)
+            opened = self.open(version)
+            if isinstance(opened, str):
+                self.fail(version, opened)
+            else:
+                self.settle(version, opened)
         ready = sum(version.state is State.READY for version in versions)
         seconds = round(monotonic() - started, 2)
         log.info("models_loaded", ready=ready, failed=len(versions) - ready, seconds=seconds)
 
-    def _load(self, version: Version) -> None:
-        artefact = version.artefact
-        ready = self._metrics.ready.labels(artefact.model, artefact.version)
-        ready.set(0)
-        try:
-            version.served = self._open(artefact)
-        except ServingError as error:
-            version.problem = error.message
-        except Exception as error:
-            log.exception("model_failed", model=artefact.model, version=artefact.version)
-            version.problem = f"{type(error).__name__} while loading; the log has the details"
-        version.state = State.READY if version.served else State.FAILED
-        self.revision += 1
-        if version.served:
-            ready.set(1)
-            self._metrics.info.labels(
-                artefact.model, artefact.version, version.served.platform, version.served.sha256
-            ).set(1)
-        else:
-            log.error(
-                "model_failed",
-                model=artefact.model, version=artefact.version, problem=version.problem,
-            )  # fmt: skip
 
-    def _open(self, artefact: Artefact) -> ServedModel:
-        card = read_card(artefact.folder)
-        file = artefact.file()
-        runtime = open_runtime(file, self._threads, self._allowance)
-        signature = with_image(runtime.signature, card)
-        meter = self._metrics.meter(artefact.model, artefact.version)
-        return ServedModel(
-            name=artefact.model,
-            version=artefact.version,
-            sha256=sha256_of(file),
-            card=card,
-            signature=describe(signature, card),
-            runtime=runtime,
-            gate=Gate(card.limits, self._concurrency, meter.waiting),
-            meter=meter,
-            recorder=self._recorder,
-        )
+def _nobody(version: Version) -> None:
+    """Stand in for a follower: without one no version is only available."""
 
 
-def _models(artefacts: Iterable[Artefact]) -> dict[str, Model]:
+def _by_model(artefacts: Iterable[Artefact]) -> dict[str, list[Version]]:
+    """Return the versions of each model, the newest first."""
     ordered = sorted(artefacts, key=lambda artefact: int(artefact.version), reverse=True)
     refuse_repeats(ordered)
-    models: dict[str, Model] = {}
+    models: dict[str, list[Version]] = {}
     for artefact in ordered:
-        model = models.setdefault(artefact.model, Model(artefact.model))
-        model.versions.append(Version(artefact))
+        models.setdefault(artefact.model, []).append(Version(artefact))
     return models
+
+
+def _replaced(version: Version, stored: Version | None) -> bool:
+    """Tell whether the store's version takes the place of one at a path."""
+    return stored is not None and (stored.answers or not version.answers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+import weakref
+from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +31,13 @@ class ServedModel:
         platform: the runtime and format, as the protocol names it.
         sha256: of the artefact, in hex.
         recorder: is handed each prediction that has come to its end; None where nobody keeps them.
+        last_used: arrival of the prediction completed last, or when it was loaded; seconds since
+            the epoch.
     """
 
     __slots__ = (
-        "_first_input", "_gate", "_is_batched", "_runtime", "card", "meter", "name", "platform",
-        "recorder", "sha256", "signature", "version",
+        "__weakref__", "_closing", "_first_input", "_gate", "_is_batched", "_runtime", "card",
+        "last_used", "meter", "name", "platform", "recorder", "sha256", "signature", "version",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 everything that is known about a version, once
@@ -62,6 +65,11 @@ class ServedModel:
         self._gate = gate
         self._is_batched = signature.is_batched
         self._first_input = signature.inputs[0].name
+        self.last_used = time()
+        # A version that was replaced is closed when the last request that holds it is done with
+        # it. Python counts those references anyway, so it costs a request nothing.
+        self._closing = weakref.finalize(self, runtime.close)
+        self._closing.atexit = False
 
     @property
     def title(self) -> str:
@@ -106,6 +114,7 @@ class ServedModel:
 
     def complete(self, prediction: Prediction) -> None:
         """Count a prediction that has come to its end, and hand it to the recorder."""
+        self.last_used = prediction.at
         self.meter.count(prediction)
         if self.recorder is not None:
             self.recorder(prediction)
@@ -129,8 +138,8 @@ class ServedModel:
         return self._gate.rows
 
     def close(self) -> None:
-        """Free the artefact. No ``infer`` follows."""
-        self._runtime.close()
+        """Free the artefact now. No ``infer`` follows."""
+        self._closing()
 
     def _run(
         self, prediction: Prediction, inputs: Tensors, rows: int, outputs: tuple[str, ...] | None

@@ -5,11 +5,12 @@ A store is opened lazily, in the process that uses it, and a start that needs no
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from portico.accounts.ports import AccountStore
     from portico.serving.versions import ArtefactStore, VersionStore
 
@@ -45,6 +46,28 @@ def open_versions(url: str) -> VersionStore:
     from portico.storage.versions import DatabaseVersionStore
 
     return DatabaseVersionStore(open_database(url))
+
+
+def has_versions(url: str) -> bool:
+    """Tell whether a database holds a version, without the library that reads everything else.
+
+    It is asked several times a second by servers that follow a catalogue which may never come.
+    Of a database that is no SQLite file it is taken for granted.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite":
+        return True
+    if not Path(path).is_file():
+        return False
+    uri = f"{Path(path).as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError:
+        return False  # No table yet, or somebody is making it.
 
 
 def open_artefacts(url: str, state: Path) -> ArtefactStore:

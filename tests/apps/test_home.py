@@ -14,7 +14,7 @@ from apps.home.readiness import is_ready
 from apps.shell.site import MountInfo, Site
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import Artefact
-from portico.serving.catalogue import Catalogue, Model, State, Version
+from portico.serving.catalogue import Catalogue, State
 from portico.serving.metrics import PredictionMetrics
 
 if TYPE_CHECKING:
@@ -57,11 +57,6 @@ def _catalogue(tmp_path: Path, *names: str) -> Catalogue:
 
 def _client(catalogue: Catalogue, site: Site = SITE) -> Client:
     return _Client(validator(create_app(site, catalogue, _scrape)))
-
-
-def _model(tmp_path: Path, *states: State) -> Model:
-    artefact = Artefact("m", "1", tmp_path, tmp_path)
-    return Model("m", [Version(artefact, state) for state in states])
 
 
 def test_with_nothing_served_the_page_tells_the_first_steps(tmp_path: Path) -> None:
@@ -127,15 +122,21 @@ def test_ready_keeps_the_reasons_to_the_pages(tmp_path: Path) -> None:
     ("states", "ready"),
     [
         ((State.READY, State.FAILED), True),
+        ((State.FAILED, State.READY), True),
         ((State.READY, State.LOADING), False),
+        ((State.UNREADY, State.READY), True),
+        ((State.UNREADY,), False),
         ((State.FAILED,), False),
         ((State.READY,), True),
     ],
 )
-def test_one_broken_version_does_not_take_the_others_out_of_service(
+def test_one_broken_model_does_not_take_the_others_out_of_service(
     tmp_path: Path, states: tuple[State, ...], ready: bool
 ) -> None:
-    assert is_ready([_model(tmp_path, *states)]) is ready
+    catalogue = _catalogue(tmp_path, *(f"m{place}" for place in range(len(states))))
+    for model, state in zip(catalogue.models(), states, strict=True):
+        model.current.state = state
+    assert is_ready(catalogue) is ready
 
 
 def test_a_gateway_without_models_is_ready(tmp_path: Path) -> None:

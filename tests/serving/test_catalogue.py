@@ -14,7 +14,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from tiny_onnx import classifier, double, saved
 
-from portico.serving import catalogue as module
+from portico.serving import loader as module
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts, sha256_of
 from portico.serving.catalogue import Catalogue, State

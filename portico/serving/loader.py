@@ -1,0 +1,128 @@
+"""Opens versions: those at paths as they are, those of the store with every file checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from portico.serving.artefacts import Artefact, sha256_of
+from portico.serving.card import describe, read_card
+from portico.serving.codecs.image_fit import with_image
+from portico.serving.errors import ArtefactError
+from portico.serving.gate import Gate
+from portico.serving.golden import Golden, trial_row
+from portico.serving.manifest import GOLDEN, Manifest, read_manifest
+from portico.serving.runtimes.registry import open_runtime
+from portico.serving.service import ServedModel
+from portico.serving.signature_json import signature_from_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from portico.serving.allowance import Allowance
+    from portico.serving.metrics import PredictionMetrics
+    from portico.serving.ports import Runtime
+    from portico.serving.predictions import Recorder
+    from portico.serving.signature import Signature
+    from portico.serving.versions import ArtefactStore, VersionRecord
+
+Source: TypeAlias = "Artefact | VersionRecord"
+"""Where a version comes from: a path, or the version store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version that was opened and has answered.
+
+    Attributes:
+        served: to be asked.
+        golden: rows that it must go on to answer.
+        size: of its files in bytes.
+        manifest: what import wrote about it; None for a version at a path.
+    """
+
+    served: ServedModel
+    golden: Golden
+    size: int
+    manifest: Manifest | None = None
+
+
+class Loader:
+    """Opens versions for one worker.
+
+    Args:
+        allowance: which files may execute code.
+        metrics: where predictions are counted.
+        threads: threads that one run may use.
+        concurrency: runs of one model at once, where its card leaves it open.
+        recorder: is handed each completed prediction.
+        artefacts: has the folders of the version store; None where there is none.
+    """
+
+    def __init__(
+        self,
+        allowance: Allowance,
+        metrics: PredictionMetrics,
+        *,
+        threads: int = 1,
+        concurrency: int = 8,
+        recorder: Recorder | None = None,
+        artefacts: ArtefactStore | None = None,
+    ) -> None:
+        self._allowance = allowance
+        self._metrics = metrics
+        self._threads = threads
+        self._concurrency = concurrency
+        self._recorder = recorder
+        self._artefacts = artefacts
+
+    def open(self, source: Source) -> Loaded:
+        """Open a version, and warm it up where rows with known answers are at hand.
+
+        Raises:
+            ArtefactError: a file is missing, changed or of no use, or an answer is not as at
+                import; the message says which.
+            ServingError: the model refused or failed on its own golden rows.
+        """
+        if isinstance(source, Artefact):
+            return self._open_path(source)
+        return self._open_record(source)
+
+    def _open_path(self, artefact: Artefact) -> Loaded:
+        file = artefact.file()
+        runtime = open_runtime(file, self._threads, self._allowance)
+        signature = runtime.signature
+        served = self._served(artefact, artefact.folder, runtime, signature, sha256_of(file))
+        return Loaded(served, trial_row(served.signature), file.stat().st_size)
+
+    def _open_record(self, record: VersionRecord) -> Loaded:
+        if self._artefacts is None:
+            raise ArtefactError("this server has no artefact store")
+        folder = self._artefacts.fetch(record.digest)
+        manifest = read_manifest(folder, record.digest)
+        signature = signature_from_json(manifest.signature)
+        entry = folder / manifest.entry
+        runtime = open_runtime(entry, self._threads, self._allowance)
+        golden = Golden.load(folder / GOLDEN) if GOLDEN in manifest.files else trial_row(signature)
+        if golden.outputs:
+            golden.check(runtime)
+        served = self._served(record, folder, runtime, signature, manifest.files[manifest.entry])
+        size = sum((folder / name).stat().st_size for name in manifest.files)
+        return Loaded(served, golden, size, manifest)
+
+    def _served(
+        self, source: Source, folder: Path, runtime: Runtime, signature: Signature, sha256: str
+    ) -> ServedModel:
+        card = read_card(folder)
+        meter = self._metrics.meter(source.model, str(source.version))
+        return ServedModel(
+            name=source.model,
+            version=str(source.version),
+            sha256=sha256,
+            card=card,
+            signature=describe(with_image(signature, card), card),
+            runtime=runtime,
+            gate=Gate(card.limits, self._concurrency, meter.waiting),
+            meter=meter,
+            recorder=self._recorder,
+        )
