@@ -18,6 +18,7 @@ from gateway.mounts import Mount, MountTable, import_app
 from gateway.process import model_threads
 from middleware.access import Access
 from middleware.access_log import AccessLog
+from middleware.content_encoding import ContentEncoding
 from middleware.errors import ErrorPages
 from middleware.forwarded import Forwarded
 from middleware.limits import Limits
@@ -115,16 +116,21 @@ def create_gateway(
     site = _site(settings)
     front = home.create_app(site, catalogue, metrics_app(registry))
     console = admin.create_app(site, catalogue, operator_view(settings, registry))
+    render = page_renderer(front)
+
+    def compressible(app: WSGIApplication) -> WSGIApplication:
+        # Only where bodies are Portico's own to read: other mounts may want them as they came.
+        return ContentEncoding(app, settings.max_body_bytes, render)
+
     builtin: dict[str, WSGIApplication] = {
         "home": front,
         "ui": ui.create_app(site, catalogue),
-        "api": api.create_app(site, catalogue),
-        "v2": oip.create_app(site, catalogue),
+        "api": compressible(api.create_app(site, catalogue)),
+        "v2": compressible(oip.create_app(site, catalogue)),
         "admin": console,
         "account": account.create_app(site, accounts),
     }
     table = _mount_table(settings, site, builtin)
-    render = page_renderer(front)
     app: WSGIApplication = table.dispatcher()
     # From the inside out; the order of a request is the reverse.
     app = Limits(app, settings.max_body_bytes, render_html=render)

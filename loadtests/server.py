@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 BIN: Final = Path(sys.executable).parent
 """Folder of the commands of this environment, such as ``portico`` and ``gunicorn``."""
 
-GUNICORN_CONFIG: Final = Path(__file__).parents[1] / "gunicorn.conf.py"
+ROOT: Final = Path(__file__).parents[1]
+GUNICORN_CONFIG: Final = ROOT / "gunicorn.conf.py"
 
 LOOPBACK: Final = "127.0.0.1"
 START_SECONDS: Final = 60.0
@@ -216,9 +217,8 @@ def portico(
         # Ends are drawn in while requests still come, but never for as long as a default stop.
         given = {"graceful_timeout": 10, "log_format": "json", **(settings or {})}
         environment = clean_environment({**given, "state": here / "state"})
-        # What runs is what is beside this file, wherever the command was installed from.
-        here_is = Path(__file__).parents[1]
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, (here_is, *path)))
+        # What lies here is what runs, wherever the command was installed from.
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, *path)))
         command: list[str | Path] = [BIN / "portico", "serve", *models, "--port", str(port)]
         with running(command, here, port, environment, ready) as server:
             found = re.search(r"with password +(\S+)", server.out())
@@ -237,7 +237,7 @@ def gunicorn(app: str, *, settings: Mapping[str, object] | None = None) -> Itera
     with _working_directory(None) as here:
         port = free_port()
         environment = clean_environment({**(settings or {}), "port": port, "state": here / "state"})
-        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        environment["PYTHONPATH"] = str(ROOT)
         command: list[str | Path] = [BIN / "gunicorn", "--config", GUNICORN_CONFIG, app]
         with running(command, here, port, environment, "/") as server:
             yield server

@@ -5,6 +5,7 @@ Outermost first, as ``gateway.compose`` stacks them::
     Forwarded -> RequestContext -> AccessLog -> HTTPMetrics -> ErrorPages -> Access -> Limits
         -> dispatcher
 
+``ContentEncoding`` stands behind the dispatcher, around the mounts whose bodies Portico reads.
 Nothing here imports the rest of Portico. What a middleware needs is handed to its constructor,
 and facts travel in the WSGI environment under these keys (a missing key means "not known"):
 

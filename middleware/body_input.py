@@ -1,4 +1,4 @@
-"""An input stream with a limit."""
+"""Reading request bodies: whole, with a limit, or only to throw them away."""
 
 from __future__ import annotations
 
@@ -76,6 +76,16 @@ class LimitedInput:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
+
+
+def read_body(environ: WSGIEnvironment) -> bytes:
+    """Read the whole request body; the limits around the gateway bound its size."""
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        return environ["wsgi.input"].read(int(length))  # type: ignore[no-any-return]
+    if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
+        return environ["wsgi.input"].read()  # type: ignore[no-any-return]
+    return b""
 
 
 def discard(stream: IO[bytes], at_most: int) -> None:

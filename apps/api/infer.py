@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from apps.shell.errors import serving_error_response
 from apps.shell.models import begin_prediction, prediction_headers
+from middleware.body_input import read_body
+from portico.serving.codecs.binary_tensors import (
+    HEADER,
+    binary_outputs,
+    decode_binary_request,
+    encode_binary_response,
+)
 from portico.serving.codecs.json_tensors import (
     decode_request,
     encode_response,
@@ -21,41 +28,73 @@ from portico.serving.codecs.json_tensors import (
 from portico.serving.errors import ServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from msgspec import UnsetType
 
     from portico.serving.catalogue import Catalogue
     from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
+    from portico.serving.tensors import Tensors
 
 CURRENT: Final = "/models/<name>/infer"
 VERSIONED: Final = "/models/<name>/versions/<version>/infer"
 
+JSON_LENGTH: Final = "HTTP_INFERENCE_HEADER_CONTENT_LENGTH"
+"""Where WSGI puts the header of the binary tensor data extension."""
 
-def infer(served: ServedModel, prediction: Prediction, body: bytes) -> bytes:
-    """Answer the body of an infer request with the body of its response.
 
-    Source: Open Inference Protocol, "Inference".
+_JSON: Final = (("Content-Type", "application/json"),)
+
+
+def infer(
+    served: ServedModel, prediction: Prediction, body: bytes, json_length: str | None
+) -> tuple[bytes, Iterable[tuple[str, str]]]:
+    """Answer the body of an infer request with the body of its response and what tells its kind.
+
+    Source: Open Inference Protocol, "Inference" and "Binary Tensor Data Extension".
+
+    Args:
+        served: the version that answers.
+        prediction: of this request.
+        body: of the request.
+        json_length: its ``Inference-Header-Content-Length``, None where it is JSON altogether.
 
     Raises:
         ServingError: the request does not fit, or the model could not answer.
     """
     started = perf_counter()
     try:
-        request = decode_request(body)
+        if json_length is None:
+            request = decode_request(body)
+        else:
+            request = decode_binary_request(body, json_length, served.signature)
         prediction.inputs = tensors_of(request, served.signature)
         outputs = outputs_of(request, served.signature)
+        # Only these two can ask for binary outputs; most requests have neither.
+        asks = request.parameters or request.outputs
+        binary = binary_outputs(request, served.signature) if asks else ()
         prediction.decode = perf_counter() - started
         result = served.infer(prediction, outputs)
         ran = perf_counter()
-        response = encode_response(served.name, served.version, result, request.id)
+        if binary:
+            answer = _binary(served, result, request.id, binary)
+        else:
+            answer = encode_response(served.name, served.version, result, request.id), _JSON
         prediction.encode = perf_counter() - ran
     except Exception as error:
         served.fail(prediction, error)
         raise
     served.complete(prediction)
-    return response
+    return answer
+
+
+def _binary(
+    served: ServedModel, result: Tensors, request_id: str | UnsetType, binary: Container[str]
+) -> tuple[bytes, Iterable[tuple[str, str]]]:
+    body, length = encode_binary_response(served.name, served.version, result, request_id, binary)
+    return body, (("Content-Type", "application/octet-stream"), (HEADER, str(length)))
 
 
 class InferRoute:
@@ -84,16 +123,13 @@ class InferRoute:
         environ["portico.version"] = served.version
         try:
             prediction = begin_prediction(served, environ)
-            body = infer(served, prediction, read_body(environ))
+            json_length = environ.get(JSON_LENGTH)
+            body, kind = infer(served, prediction, read_body(environ), json_length)
         except ServingError as error:
             return serving_error_response(environ, start_response, error)
         start_response(
             "200 OK",
-            [
-                ("Content-Type", "application/json"),
-                ("Content-Length", str(len(body))),
-                *prediction_headers(prediction),
-            ],
+            [*kind, ("Content-Length", str(len(body))), *prediction_headers(prediction)],
         )
         return [body]
 
@@ -109,13 +145,3 @@ class InferRoute:
                 targets[f"/models/{model.name}/infer"] = served, CURRENT
         self._targets = targets
         self._revision = revision
-
-
-def read_body(environ: WSGIEnvironment) -> bytes:
-    """Read the whole request body; the limits around the gateway bound its size."""
-    length = environ.get("CONTENT_LENGTH")
-    if length:
-        return environ["wsgi.input"].read(int(length))  # type: ignore[no-any-return]
-    if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
-        return environ["wsgi.input"].read()  # type: ignore[no-any-return]
-    return b""

@@ -6,14 +6,15 @@ Source: kserve/open-inference-protocol, specification/protocol. The health bodie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from flask import request
+from flask import Response, request
 
-from apps.api.infer import InferRoute, infer, read_body
+from apps.api.infer import JSON_LENGTH, InferRoute, infer
 from apps.api.json_answer import json_answer
 from apps.shell.app import new_app
 from apps.shell.models import answering, begin_prediction, prediction_headers
+from middleware.body_input import read_body
 from portico import __version__
 from portico.serving.catalogue import State
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from portico.serving.catalogue import Catalogue
     from portico.serving.tensors import TensorSpec
 
-EXTENSIONS: tuple[str, ...] = ()
+EXTENSIONS: Final = ("binary_tensor_data",)
 """Protocol extensions that are implemented, for the server's metadata."""
 
 
@@ -78,9 +79,9 @@ def _add_model_routes(app: Flask, catalogue: Catalogue) -> None:
     def model_infer(name: str, version: str | None = None) -> ResponseReturnValue:
         served = answering(catalogue, name, version)
         prediction = begin_prediction(served, request.environ)
-        response = json_answer(infer(served, prediction, read_body(request.environ)))
-        response.headers.extend(prediction_headers(prediction))
-        return response
+        environ = request.environ
+        body, kind = infer(served, prediction, read_body(environ), environ.get(JSON_LENGTH))
+        return Response(body, headers=[*kind, *prediction_headers(prediction)])
 
     for prefix in ("/models/<name>", "/models/<name>/versions/<version>"):
         app.add_url_rule(prefix, view_func=model_metadata)

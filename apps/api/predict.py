@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from apps.api.infer import read_body
+from middleware.body_input import read_body
 from portico.serving.answers import Answer, answers_of
 from portico.serving.codecs.json_tensors import ANY_JSON, decode_json, refuse_repeated_keys
 from portico.serving.codecs.rows import tensors_from_csv, tensors_from_form, tensors_from_rows

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Array: TypeAlias = NDArray[Any]
 Tensors: TypeAlias = dict[str, Array]
@@ -144,3 +147,9 @@ class TensorSpec:
             if mine not in (theirs, VARIABLE):
                 return False
         return True
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Show a shape in a message, cut short."""
+    sizes = [int(size) for size in shape]
+    return str(sizes) if len(sizes) <= 8 else f"[{', '.join(map(str, sizes[:8]))}, ...]"

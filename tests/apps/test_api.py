@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -411,7 +412,7 @@ def test_the_server_tells_what_it_is(v2: Client) -> None:
         told = answer_of(v2.get(path))
         assert told["name"] == "portico"
         assert isinstance(told["version"], str)
-        assert told["extensions"] == []
+        assert told["extensions"] == ["binary_tensor_data"]
 
 
 def test_health_is_told_in_both_ways_that_clients_read(v2: Client) -> None:
@@ -499,9 +500,29 @@ def test_infer_looks_at_no_content_type(v2: Client, kind: str | None) -> None:
 
 def test_what_clients_add_does_no_harm(v2: Client) -> None:
     payload = infer(
-        model_name="other", parameters={"binary_data_output": True, "x": 1, "y": "z"}, extra=[1]
+        model_name="other", parameters={"binary_data_output": False, "x": 1, "y": "z"}, extra=[1]
     )
     assert answer_of(v2.post(f"{FLOWERS}/infer", json=payload))["model_name"] == "my flowers"
+
+
+@pytest.mark.parametrize("path", [f"{FLOWERS}/infer", f"{FLOWERS}/infer/"])
+def test_tensors_go_in_and_out_as_bytes(v2: Client, path: str) -> None:
+    payload = infer(parameters={"binary_data_output": True}, id="7")
+    del payload["inputs"][0]["data"]
+    payload["inputs"][0]["parameters"] = {"binary_data_size": 8}
+    head = json.dumps(payload).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    answer = v2.post(path, data=head + struct.pack("<2f", 9, 0), headers=length)
+    assert (answer.status_code, answer.content_type) == (200, "application/octet-stream")
+    end = int(answer.headers["Inference-Header-Content-Length"])
+    told = json.loads(answer.data[:end])
+    sizes = [output["parameters"]["binary_data_size"] for output in told["outputs"]]
+    assert (told["id"], len(answer.data), answer.content_length) == (
+        "7", end + sum(sizes), end + sum(sizes),
+    )  # fmt: skip
+    assert "X-Prediction-ID" in answer.headers
+    refused = v2.post(path, data=head, headers=length)
+    assert [where for where, _ in problems(refused)] == ["inputs[0].parameters.binary_data_size"]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,21 @@ import msgspec
 import numpy as np
 import orjson
 
+from portico.serving.codecs.raw_tensors import array_from_raw
 from portico.serving.errors import InvalidInput, Problem
-from portico.serving.tensors import Array, Datatype, Tensors, TensorSpec, holds, limits_of
+from portico.serving.tensors import (
+    Array,
+    Datatype,
+    Tensors,
+    TensorSpec,
+    holds,
+    limits_of,
+    shape_text,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.serving.signature import Signature
 
 Parameters: TypeAlias = dict[str, Any]
@@ -195,17 +206,26 @@ def _array(tensor: InputTensor, spec: TensorSpec, where: str) -> Array:
     if not spec.admits(shape):
         raise InvalidInput.at(
             f"{where}.shape",
-            f"is {_short(tensor.shape)}; '{spec.name}' takes {list(spec.shape)} (-1 is any size)",
+            f"is {shape_text(tensor.shape)}; "
+            f"'{spec.name}' takes {list(spec.shape)} (-1 is any size)",
         )
     for size in shape:
         if not 0 <= size <= MAX_DIMENSION:
             axis = shape.index(size)
             raise InvalidInput.at(f"{where}.shape[{axis}]", f"is {size}; a size is 0 or more")
+    if isinstance(tensor.data, list):
+        return array_from_json(tensor.data, spec.datatype, shape, f"{where}.data")
+    if isinstance(tensor.data, memoryview):  # JSON gives none: it is a piece of a binary body.
+        return array_from_raw(tensor.data, spec.datatype, shape, f"{where}.binary_data")
     if tensor.data is msgspec.UNSET:
-        raise InvalidInput.at(f"{where}.data", "is missing")
-    if not isinstance(tensor.data, list):
-        raise InvalidInput.at(f"{where}.data", "must be an array")
-    return array_from_json(tensor.data, spec.datatype, shape, f"{where}.data")
+        raise InvalidInput.at(f"{where}.data", _missing(tensor))
+    raise InvalidInput.at(f"{where}.data", "must be an array")
+
+
+def _missing(tensor: InputTensor) -> str:
+    if tensor.parameters and "binary_data_size" in tensor.parameters:
+        return "is missing; binary data needs the header Inference-Header-Content-Length"
+    return "is missing"
 
 
 def array_from_json(
@@ -220,12 +240,12 @@ def array_from_json(
     flat, nesting = _flatten(data, where)
     if len(flat) != math.prod(shape):
         raise InvalidInput.at(
-            where, f"holds {len(flat)} elements; shape {_short(shape)} takes {math.prod(shape)}"
+            where, f"holds {len(flat)} elements; shape {shape_text(shape)} takes {math.prod(shape)}"
         )
     # Below an empty list nothing tells how the nesting would go on.
     if len(nesting) > 1 and nesting != (shape if flat else shape[: len(nesting)]):
         raise InvalidInput.at(
-            where, f"is nested as {_short(nesting)}; the shape is {_short(shape)}"
+            where, f"is nested as {shape_text(nesting)}; the shape is {shape_text(shape)}"
         )
     if not _ELEMENT_TYPES[datatype].issuperset(map(type, flat)):
         raise _wrong_element(flat, datatype, nesting, where)
@@ -235,7 +255,9 @@ def array_from_json(
     try:
         return array.reshape(shape)
     except ValueError:  # No elements, yet dimensions that no memory could hold.
-        raise InvalidInput.at(where, f"shape {_short(shape)} is larger than can be held") from None
+        raise InvalidInput.at(
+            where, f"shape {shape_text(shape)} is larger than can be held"
+        ) from None
 
 
 def _numbers(flat: list[Any], datatype: Datatype) -> Array | None:
@@ -323,11 +345,6 @@ def shown_json(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _short(shape: Any) -> str:
-    sizes = [int(size) for size in shape]
-    return str(sizes) if len(sizes) <= 8 else f"[{', '.join(map(str, sizes[:8]))}, ...]"
-
-
 def _lower(message: str) -> str:
     return message if message[1:2].isupper() else message[:1].lower() + message[1:]
 
@@ -349,13 +366,17 @@ def output_members(outputs: Tensors) -> list[dict[str, Any]]:
 
 
 def encode_response(
-    model: str, version: str, outputs: Tensors, request_id: str | msgspec.UnsetType
+    model: str,
+    version: str,
+    outputs: Tensors,
+    request_id: str | msgspec.UnsetType,
+    members_of: Callable[[Tensors], list[dict[str, Any]]] = output_members,
 ) -> bytes:
-    """Encode the body of an infer response."""
+    """Encode the body of an infer response, with the members that ``members_of`` gives."""
     members: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id is not msgspec.UNSET:
         members["id"] = request_id
-    members["outputs"] = output_members(outputs)
+    members["outputs"] = members_of(outputs)
     return orjson.dumps(members, default=_encode_array, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
