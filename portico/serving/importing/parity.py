@@ -205,7 +205,7 @@ def _answer(runtime: Runtime, batch: Tensors) -> Tensors | str:
 
 def _told(tensors: Tensors, row: int) -> dict[str, Any]:
     """Return one row as JSON can hold it; what is no number is None."""
-    return {name: _plain(array[row].tolist()) for name, array in tensors.items()}
+    return {name: _plain(array[row : row + 1].tolist()[0]) for name, array in tensors.items()}
 
 
 def _plain(value: Any) -> Any:

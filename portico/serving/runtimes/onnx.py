@@ -40,7 +40,7 @@ _DATATYPES: Final = {
     "double": Datatype.FP64,
     "string": Datatype.BYTES,
 }
-_REFUSAL: Final = re.compile(r"Name:'refuses: ([^']*)'")
+_REFUSAL: Final = re.compile(r"Name:'refuses: ([^']*) \[#\d+\]'")
 """A node that fails on purpose bears the reason as its name; our compilers put such nodes in."""
 
 _TRIAL_ROWS: Final = 3

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from portico.serving.importing.compilers.graph import Graph, Value
-from portico.serving.importing.compilers.tables import Table
+from portico.serving.importing.compilers.tables import Table, numbers
 from portico.serving.importing.errors import CannotCompile
 
 if TYPE_CHECKING:
@@ -68,21 +68,41 @@ def _registered(
 
 def transform(graph: Graph, step: Any, table: Table) -> Table:
     """Compile ``step.transform(table)``."""
-    return _found(_TRANSFORMS, step)(graph, step, table)
+    own = _own(_TRANSFORMS, step)
+    if own is not None:
+        return own(graph, step, table)
+    from portico.serving.importing.compilers.borrowed import borrowed_transform
+
+    return numbers(borrowed_transform(graph, step, table), len(step.get_feature_names_out()))
 
 
 def classify(graph: Graph, estimator: Any, table: Table) -> Classes:
     """Compile ``predict`` and ``predict_proba`` of a classifier."""
-    return _found(_CLASSIFIERS, estimator)(graph, estimator, table)
+    own = _own(_CLASSIFIERS, estimator)
+    if own is not None:
+        return own(graph, estimator, table)
+    from portico.serving.importing.compilers.borrowed import borrowed_classes
+
+    return Classes(*borrowed_classes(graph, estimator, table))
 
 
 def predict(graph: Graph, estimator: Any, table: Table) -> Value:
     """Compile ``predict`` of what is no classifier."""
-    return _found(_PREDICTORS, estimator)(graph, estimator, table)
+    own = _own(_PREDICTORS, estimator)
+    if own is not None:
+        return own(graph, estimator, table)
+    from portico.serving.importing.compilers.borrowed import borrowed_predict
+
+    return borrowed_predict(graph, estimator, table)
 
 
-def _found(registry: dict[type, Compiler], step: Any) -> Compiler:
-    try:
-        return registry[type(step)]
-    except KeyError:
-        raise CannotCompile(f"there is no compiler for {type(step).__name__}") from None
+def _own(registry: dict[type, Compiler], step: Any) -> Compiler | None:
+    """Return the registered compiler, or None where skl2onnx may know the class.
+
+    Raises:
+        CannotCompile: the class is not one of scikit-learn's.
+    """
+    own = registry.get(type(step))
+    if own is None and not type(step).__module__.startswith("sklearn."):
+        raise CannotCompile(f"there is no compiler for {type(step).__name__}")
+    return own

@@ -6,6 +6,7 @@ only where a step of its own does so.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from portico.serving.tensors import VARIABLE, Datatype
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from portico.serving.tensors import TensorSpec
 
@@ -28,6 +29,7 @@ ML: Final = "ai.onnx.ml"
 FLOAT: Final = TensorProto.FLOAT
 DOUBLE: Final = TensorProto.DOUBLE
 INT64: Final = TensorProto.INT64
+BOOL: Final = TensorProto.BOOL
 STRING: Final = TensorProto.STRING
 
 Value: TypeAlias = str
@@ -62,12 +64,20 @@ def element_type(datatype: Datatype) -> int:
 
 
 class Graph:
-    """Nodes and constants of one model under construction."""
+    """Nodes and constants of one model under construction.
 
-    def __init__(self) -> None:
+    Args:
+        reserved: names of inputs and outputs.
+        outer: the graph around a branch, whose values and constants the branch may use.
+    """
+
+    def __init__(self, reserved: Sequence[str] = (), outer: Graph | None = None) -> None:
         self._nodes: list[Any] = []
-        self._constants: dict[tuple[Any, ...], Any] = {}
-        self._names = 0
+        self._made: dict[Any, Value] = {}
+        self._constants: dict[tuple[Any, ...], Any] = outer._constants if outer else {}
+        self._names: Iterator[str] = (
+            outer._names if outer else (f"#{i}" for i in count() if f"#{i}" not in set(reserved))
+        )
 
     def add(
         self, op: str, *inputs: Operand, name: str = "", domain: str = "", **attributes: Any
@@ -86,19 +96,19 @@ class Graph:
     def add_many(
         self,
         op: str,
-        count: int,
+        outputs: int,
         *inputs: Operand,
         name: str = "",
         domain: str = "",
         **attributes: Any,
     ) -> list[Value]:
-        """Add a node with ``count`` outputs and return them."""
-        outputs = [self.fresh() for _ in range(count)]
+        """Add a node with so many outputs and return them."""
+        made = [self.fresh() for _ in range(outputs)]
         given = [self.value(each) for each in inputs]
         self._nodes.append(
-            helper.make_node(op, given, outputs, name=name, domain=domain, **attributes)
+            helper.make_node(op, given, made, name=name, domain=domain, **attributes)
         )
-        return outputs
+        return made
 
     def value(self, operand: Operand) -> Value:
         """Return the operand as a value; constants with the same content are kept once."""
@@ -118,12 +128,24 @@ class Graph:
         return str(self._constants[key].name)
 
     def fresh(self) -> Value:
-        """Return a name that nothing bears yet; no input or output of a model looks like it."""
-        self._names += 1
-        return f"#{self._names}"
+        """Return a name that nothing bears yet."""
+        return next(self._names)
 
-    def adopt(self, graph: Any) -> None:
-        """Take over nodes and constants of another graph, whose names must be fresh."""
+    def once(self, key: Any, build: Callable[[], Value]) -> Value:
+        """Return what was built for a key before, or build it."""
+        if key not in self._made:
+            self._made[key] = build()
+        return self._made[key]
+
+    def adopt(self, graph: Any, inputs: dict[Value, Value]) -> None:
+        """Take over nodes and constants of another graph, whose names must be fresh.
+
+        Args:
+            graph: as a model of another converter holds it.
+            inputs: what each input of it stands for.
+        """
+        for name, value in inputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._nodes.extend(graph.node)
         for constant in graph.initializer:
             self._constants[(constant.name,)] = constant
@@ -144,7 +166,7 @@ class Graph:
         """Return the value in another shape; 0 keeps a dimension and -1 is found out."""
         return self.add("Reshape", value, np.array(shape, dtype=np.int64))
 
-    def columns(self, value: Operand, picked: Sequence[int] | int) -> Value:
+    def columns(self, value: Operand, picked: Sequence[int] | int | np.ndarray[Any, Any]) -> Value:
         """Return some columns of a matrix, or one of them as a vector."""
         return self.add("Gather", value, np.array(picked, dtype=np.int64), axis=1)
 
@@ -169,8 +191,54 @@ class Graph:
         does; its name carries the sentence to whoever reads the error.
         """
         any_bad = self.add("ReduceMax", self.cast(bad, INT64), keepdims=0)
-        nothing = self.add("Gather", np.zeros(1), any_bad, name=REFUSAL + sentence)
+        # Names of nodes must differ, so this one ends in a number.
+        name = f"{REFUSAL}{sentence} [{self.fresh()}]"
+        nothing = self.add("Gather", np.zeros(1), any_bad, name=name)
         return self.add("Add", value, nothing)
+
+    def either(
+        self, condition: Value, then: Callable[[Graph], Value], other: Callable[[Graph], Value]
+    ) -> Value:
+        """Return what one of two branches makes; the other one is not run.
+
+        Args:
+            condition: a single truth value.
+            then: builds the branch for true on the graph it is given.
+            other: builds the branch for false.
+        """
+        return self.add(
+            "If",
+            condition,
+            then_branch=self._branch("then", then),
+            else_branch=self._branch("else", other),
+        )
+
+    def _branch(self, name: str, build: Callable[[Graph], Value]) -> Any:
+        branch = Graph(outer=self)
+        made = helper.make_empty_tensor_value_info(build(branch))
+        return helper.make_graph(branch._nodes, name, [], [made])
+
+    def joined_texts(self, texts: Value, empty: Value) -> Value:
+        """Join the texts of each row of a matrix; ``empty`` holds an empty text for each row."""
+        body = Graph(outer=self)
+        step, going, before = body.fresh(), body.fresh(), body.fresh()
+        column = body.add("Gather", texts, step, axis=1)
+        made = body.add("StringConcat", before, column)
+        loop = helper.make_graph(
+            [*body._nodes, helper.make_node("Identity", [going], [next_going := body.fresh()])],
+            "join",
+            [
+                helper.make_tensor_value_info(step, INT64, []),
+                helper.make_tensor_value_info(going, BOOL, []),
+                helper.make_tensor_value_info(before, STRING, ["texts"]),
+            ],
+            [
+                helper.make_tensor_value_info(next_going, BOOL, []),
+                helper.make_tensor_value_info(made, STRING, ["texts"]),
+            ],
+        )
+        columns = self.reshape(self.add("Shape", texts, start=1, end=2))
+        return self.add("Loop", columns, np.array(True), empty, body=loop)
 
     def model(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], made: Sequence[Value]
@@ -184,6 +252,7 @@ class Graph:
         """
         for spec, value in zip(outputs, made, strict=True):
             self._nodes.append(helper.make_node("Identity", [value], [spec.name]))
+        self._prune({spec.name for spec in outputs})
         graph = helper.make_graph(
             self._nodes,
             "portico",
@@ -195,6 +264,28 @@ class Graph:
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="portico"
         )
+
+    def _prune(self, wanted: set[Value]) -> None:
+        """Leave out what no output needs."""
+        kept = []
+        for node in reversed(self._nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted |= _uses(node)
+        self._nodes = kept[::-1]
+        self._constants = {
+            key: each for key, each in self._constants.items() if each.name in wanted
+        }
+
+
+def _uses(node: Any) -> set[Value]:
+    """Return the values that a node and the graphs inside it refer to."""
+    used = set(node.input)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            used |= {output.name for output in attribute.g.output}
+            used = used.union(*(_uses(inner) for inner in attribute.g.node))
+    return used
 
 
 def _port(spec: TensorSpec) -> Any:

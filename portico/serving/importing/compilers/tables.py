@@ -75,6 +75,10 @@ class Table:
             values.append(part.value)
         return graph.concat(values)
 
+    def scaled(self, graph: Graph, factor: float) -> Table:
+        """Return all numbers times a factor."""
+        return numbers(graph.add("Mul", self.numbers(graph), factor), self.width)
+
     def columns(self, graph: Graph) -> list[Part]:
         """Return every column for itself."""
         singles: list[Part] = []

@@ -9,7 +9,7 @@ Source: ONNX operators, ai.onnx.ml, TreeEnsemble (version 5); ``sklearn/tree/_tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,9 +17,11 @@ from onnx import TensorProto, helper
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.ensemble._iforest import _average_path_length
 from sklearn.tree import (
     DecisionTreeClassifier,
     DecisionTreeRegressor,
@@ -27,14 +29,16 @@ from sklearn.tree import (
     ExtraTreeRegressor,
 )
 
+from portico.serving.importing.compilers.arithmetic import finite
 from portico.serving.importing.compilers.dispatch import Classes, classifier, predictor
-from portico.serving.importing.compilers.graph import DOUBLE, FLOAT, INT64, ML
+from portico.serving.importing.compilers.graph import INT64, ML
+from portico.serving.importing.compilers.tables import Numbers, Table
+from portico.serving.importing.errors import CannotCompile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from portico.serving.importing.compilers.graph import Graph, Value
-    from portico.serving.importing.compilers.tables import Table
     from portico.serving.tensors import Array
 
 LEQ: Final = 0
@@ -160,11 +164,20 @@ def _tree(tree: Any) -> Tree:
 
 def single(graph: Graph, table: Table) -> Value:
     """Return a table as the trees of scikit-learn take it: rounded to single precision."""
-    narrow = graph.cast(table.numbers(graph), FLOAT)
-    wide = graph.cast(narrow, DOUBLE)
+    return graph.once(("single", table), lambda: _single(graph, table.numbers(graph)))
+
+
+def _single(graph: Graph, value: Value) -> Value:
+    wide = graph.rounded(value)
     return graph.refuse_where(
         graph.add("IsInf", wide), "a number is infinite or too large for single precision", wide
     )
+
+
+def complete(graph: Graph, table: Table) -> Value:
+    """Return a table as :func:`single` does, for ensembles that refuse missing numbers."""
+    whole = Table((Numbers(finite(graph, table), table.width),))
+    return single(graph, whole)
 
 
 def leaf_values(graph: Graph, trees: Sequence[Any], value: Value) -> Value:
@@ -209,3 +222,20 @@ def _mean(graph: Graph, forest: Any, table: Table) -> Value:
     trees = [each.tree_ for each in getattr(forest, "estimators_", [forest])]
     total = added_up(graph, leaf_values(graph, trees, single(graph, table)), len(trees))
     return graph.add("Div", total, float(len(trees))) if len(trees) > 1 else total
+
+
+@predictor(IsolationForest)
+def _isolation(graph: Graph, forest: IsolationForest, table: Table) -> Value:
+    trees = []
+    for place, estimator in enumerate(forest.estimators_):
+        depths = forest._decision_path_lengths[place] + forest._average_path_length_per_tree[place]
+        tree = _tree(estimator.tree_)
+        columns = np.asarray(forest.estimators_features_[place])[tree.feature]
+        trees.append(replace(tree, feature=columns, leaf=depths - 1.0))
+    total = added_up(graph, ensemble(graph, trees, single(graph, table)), len(trees))
+    most = len(trees) * float(_average_path_length([forest._max_samples])[0])
+    if most == 0:
+        raise CannotCompile("an IsolationForest of single samples has no compiler")
+    score = graph.add("Neg", graph.add("Pow", 2.0, graph.add("Neg", graph.add("Div", total, most))))
+    apart = graph.add("Less", graph.add("Sub", score, float(forest.offset_)), 0.0)
+    return graph.add("Gather", np.array([1, -1]), graph.cast(apart, INT64))
