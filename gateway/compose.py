@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, Gauge
 from apps import account, admin, api, home, ui
 from apps.admin import history_of
 from apps.api import oip
-from apps.shell.errors import page_renderer
+from apps.shell.errors import page_renderer, serving_error_response
 from apps.shell.site import MountInfo, Site
 from gateway.console import operator_view
 from gateway.mounts import Mount, MountTable, import_app
@@ -31,10 +31,10 @@ from portico.accounts.service import Accounts
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
+from portico.serving.errors import StorageUnavailable
 from portico.serving.follower import Follower
 from portico.serving.metrics import PredictionMetrics
 from portico.storage.opening import (
-    database_url,
     has_versions,
     open_accounts,
     open_artefacts,
@@ -112,7 +112,7 @@ def create_gateway(
         ArtefactError: a path of ``settings.models`` holds no models.
     """
     catalogue = _catalogue(settings, registry)
-    accounts = Accounts(lambda: open_accounts(database_url(settings.state)))
+    accounts = Accounts(lambda: open_accounts(settings.database_url))
     site = _site(settings)
     front = home.create_app(site, catalogue, metrics_app(registry))
     console = admin.create_app(site, catalogue, operator_view(settings, registry))
@@ -141,7 +141,7 @@ def create_gateway(
         login_url=LOGIN_PATH,
         render_html=render,
     )
-    app = ErrorPages(app, render)
+    app = ErrorPages(app, render, {StorageUnavailable: serving_error_response})
     app = HTTPMetrics(app, table.name_of, registry)
     app = AccessLog(app, sink)
     app = RequestContext(app)
@@ -161,7 +161,7 @@ def _load(catalogue: Catalogue, follower: Follower, wait: float) -> None:
 
 
 def _follower(settings: Settings, catalogue: Catalogue) -> Follower:
-    url = database_url(settings.state)
+    url = settings.database_url
     return Follower(
         catalogue,
         lambda: open_versions(url),
@@ -178,7 +178,7 @@ def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
         PredictionMetrics(registry, Tally.of_process()),
         threads=model_threads(settings),
         concurrency=settings.threads,
-        store=open_artefacts("", settings.state),
+        store=open_artefacts(settings.artefacts.get_secret_value(), settings.state),
     )
 
 

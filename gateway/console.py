@@ -65,7 +65,7 @@ def _source(key: str, in_file: set[str]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
-        return "hidden"
+        return "hidden" if value.get_secret_value() else ""
     if isinstance(value, tuple):
         return ", ".join(f"{v.prefix}: {v.app}" if hasattr(v, "prefix") else str(v) for v in value)
     return str(value)

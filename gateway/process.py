@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.settings import SettingsError
+from portico.serving.errors import StorageUnavailable
 from portico.storage.first_start import FirstLogin, bootstrap
 
 if TYPE_CHECKING:
@@ -56,17 +57,21 @@ def log_sink(settings: Settings) -> LogSink:
 
 
 _first_login: FirstLogin | None = None
+_is_prepared = False
 
 
 def prepare_state(settings: Settings) -> None:
-    """Make the state folder and, at the first start, the first user; once is enough.
+    """Make the state folder, the database and, at the first start, the first user.
+
+    In one process once is enough.
 
     Raises:
-        SettingsError: the folder cannot be made or written.
+        SettingsError: the folder cannot be made or written, or the database cannot be used.
     """
-    global _first_login  # noqa: PLW0603 handed from the start to the greeting in one process
-    if _first_login is None:
-        _first_login = _in_child(lambda: bootstrap(settings.state))
+    global _first_login, _is_prepared  # noqa: PLW0603 from the start to the greeting in one process
+    if not _is_prepared:
+        _first_login = _in_child(lambda: bootstrap(settings.state, settings.database_url))
+        _is_prepared = True
 
 
 def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
@@ -77,7 +82,7 @@ def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
         try:
             os.write(writing, json.dumps(work() or ()).encode())
         except Exception as error:
-            os.write(writing, json.dumps(f"{type(error).__name__}: {error}"[:500]).encode())
+            os.write(writing, json.dumps(_sentence(error)[:500]).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -85,8 +90,14 @@ def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
         answer = json.loads(pipe.read() or "null")
     os.waitpid(child, 0)
     if not isinstance(answer, list):
-        raise SettingsError(f"state: the folder cannot be prepared: {answer}")
+        raise SettingsError(answer or "state: the folder cannot be prepared")
     return FirstLogin(*answer) if answer else None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, StorageUnavailable):
+        return " ".join(f"database: {error.message}: {error.reason}".split())
+    return f"state: the folder cannot be prepared: {type(error).__name__}: {error}"
 
 
 def greet(settings: Settings) -> None:

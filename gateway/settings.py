@@ -11,9 +11,10 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as SourceError
+
+from portico.storage.opening import database_url
 
 PREFIX = "PORTICO_"
 """Begins the name of each setting's environment variable."""
@@ -35,6 +38,8 @@ BUILTIN_PREFIXES = (
 
 _IN_URLS_ONLY = re.compile(r"[?#%\\\x00-\x1f\x7f]")
 """What stands in URLs but never in the path that an application is given."""
+
+_DATABASES: Final = ("postgresql", "postgres", "postgresql+psycopg")
 
 ACCESS_PATTERN = r"^(open|login|role:(viewer|operator|admin))$"
 
@@ -127,6 +132,12 @@ class Settings(BaseSettings):
     state: Path = Field(
         Path(".portico"), description="Folder for the database and what is made at first start."
     )
+    database: SecretStr = Field(
+        SecretStr(""), description="URL of the database; SQLite in the state folder by default."
+    )
+    artefacts: SecretStr = Field(
+        SecretStr(""), description="URL of the artefact store; in the state folder by default."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
@@ -167,6 +178,26 @@ class Settings(BaseSettings):
         (), description="WSGI applications of your own, each under a prefix."
     )
 
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, database: SecretStr) -> SecretStr:
+        # The message must not repeat the URL: a password stands in it.
+        url = database.get_secret_value()
+        if url and not (url.startswith("sqlite:///") or _is_server(url)):
+            raise ValueError(
+                "must be a URL such as postgresql://user:password@host/name or "
+                "sqlite:////path/to/file.db"
+            )
+        return database
+
+    @field_validator("artefacts")
+    @classmethod
+    def _check_artefacts(cls, artefacts: SecretStr) -> SecretStr:
+        url = artefacts.get_secret_value()
+        if url and not re.match(r"[a-z][a-z0-9+.-]*://.", url):
+            raise ValueError("must be a URL such as s3://bucket/prefix or file:///path/to/folder")
+        return artefacts
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
@@ -192,6 +223,11 @@ class Settings(BaseSettings):
     def address(self) -> str:
         """Host and port as they stand in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def database_url(self) -> str:
+        """Where the database is, as SQLAlchemy writes it; a password may stand in it."""
+        return database_url(self.state, self.database.get_secret_value())
 
     @property
     def is_local(self) -> bool:
@@ -252,6 +288,16 @@ def settings_in_file() -> set[str]:
     tables = {name: value for name, value in found.items() if isinstance(value, dict)}
     inner = {f"{name}.{key}" for name, table in tables.items() for key in table}
     return {*found} - {*tables} | inner
+
+
+def _is_server(url: str) -> bool:
+    """Tell whether a URL names a database of a PostgreSQL server."""
+    try:
+        parts = urlsplit(url)
+        # Reading the port checks it, and what stands before it.
+        return parts.scheme in _DATABASES and len(parts.path) > 1 and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _config_file() -> Path:

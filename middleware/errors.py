@@ -11,7 +11,7 @@ from middleware.error_shape import error_body, error_response, wants_html
 from middleware.response import is_file_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,11 +32,19 @@ class ErrorPages:
     Args:
         app: The application to wrap.
         render_html: As for `error_response`.
+        known: What answers a failure that is no bug, by its exact type: called with environ,
+            start_response, the exception and `render_html`.
     """
 
-    def __init__(self, app: WSGIApplication, render_html: RenderHTML | None = None) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        render_html: RenderHTML | None = None,
+        known: Mapping[type[BaseException], Callable[..., Iterable[bytes]]] | None = None,
+    ) -> None:
         self._app = app
         self._render_html = render_html
+        self._known = known or {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -73,6 +81,9 @@ class ErrorPages:
         """Log the exception being handled and answer 500, if that is still possible."""
         if _is_the_servers(error, environ):
             raise error
+        answer = self._known.get(type(error))
+        if answer is not None and not begun:
+            return list(answer(environ, start_response, error, self._render_html))
         _log_failure(environ)
         # Some servers raise whatever comes as exc_info, so it is given only where it must be.
         return error_response(

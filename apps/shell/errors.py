@@ -81,6 +81,8 @@ def serving_error_response(
     """Answer a failure of serving in the one error shape; the cause goes to the log alone."""
     if isinstance(error, ModelFailed):
         log.error("model_raised", model=environ.get("portico.model"), exc_info=error.__cause__)
+    if isinstance(error, StorageUnavailable):
+        log.error("storage_unavailable", reason=error.reason)
     return error_response(
         environ,
         start_response,

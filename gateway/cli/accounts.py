@@ -9,8 +9,7 @@ import click
 from gateway.cli.options import settings_from
 from gateway.settings import SettingsError
 from portico.accounts.passwords import Passwords, generate_password
-from portico.storage.first_start import has_accounts
-from portico.storage.opening import database_url, open_accounts
+from portico.storage.opening import open_accounts, sqlite_file
 
 
 @click.command(name="reset-password")
@@ -20,11 +19,12 @@ from portico.storage.opening import database_url, open_accounts
 def command(name: str, config: Path | None, state: Path | None) -> None:
     """Give the user NAME (admin by default) a new password and print it."""
     settings = settings_from((), config, state=state)
-    if not has_accounts(settings.state):
+    url = settings.database_url
+    file = sqlite_file(url)
+    if (file and not file.exists()) or not (store := open_accounts(url)).has_users():
         raise SettingsError(
             f"state: '{settings.state}' holds no accounts; name the server's folder with --state"
         )
-    store = open_accounts(database_url(settings.state))
     if store.find_user(name) is None:
         raise SettingsError(f"there is no user '{name}'")
     password = generate_password()

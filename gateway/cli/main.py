@@ -10,7 +10,7 @@ import click
 
 from gateway.settings import SettingsError
 from portico import __version__
-from portico.serving.errors import ServingError
+from portico.serving.errors import ServingError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"'{error.filename}': {error.strerror}"
-    return str(error)
+    reason = f": {error.reason}" if isinstance(error, StorageUnavailable) else ""
+    return f"{error}{reason}"
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import click
 from gateway.settings import CONFIG_VARIABLE, PREFIX, SettingsError, load_settings
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import PICKLES, find_artefacts, refuse_repeats
-from portico.storage.opening import database_url, has_versions
+from portico.storage.opening import has_versions
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -49,7 +49,7 @@ def artefacts_of(settings: Settings) -> list[Artefact]:
         SettingsError: no path was given, and the state folder has no version of any model.
         ArtefactError: a path holds no models.
     """
-    if not settings.models and not has_versions(database_url(settings.state)):
+    if not settings.models and not has_versions(settings.database_url):
         raise SettingsError(
             "no models: name a model file or a folder of models, such as portico serve model.onnx"
         )

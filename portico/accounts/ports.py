@@ -59,6 +59,10 @@ class UserStore(Protocol):
         """Add a user only if there is none at all; False otherwise."""
         ...
 
+    def has_users(self) -> bool:
+        """Tell whether there is any user."""
+        ...
+
     def find_user(self, name: str) -> User | None:
         """Return a user by name."""
         ...

@@ -129,6 +129,8 @@ class StorageUnavailable(ServingError):
     """The gateway's own database cannot be used now; models go on answering without it."""
 
     code = "storage_unavailable"
+    retry_after: ClassVar[int] = 1
+    """Seconds after which a new try makes sense."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)

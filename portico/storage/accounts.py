@@ -13,6 +13,8 @@ from portico.storage.schema import prepare
 from portico.storage.tables import SESSIONS, SIGN_IN_FAILURES, USERS
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from portico.storage.database import Database
 
 
@@ -40,13 +42,18 @@ class DatabaseAccountStore:
         """Add a user only if there is none at all; False otherwise."""
         try:
             with self._database.write() as connection:
-                if connection.execute(select(USERS.c.name).limit(1)).first():
+                if _has_users(connection):
                     return False
                 connection.execute(insert(USERS).values(_user_row(user)))
         except IntegrityError:
             # Where writers do not take turns, the other start was faster with the same name.
             return False
         return True
+
+    def has_users(self) -> bool:
+        """Tell whether there is any user."""
+        with self._database.read() as connection:
+            return _has_users(connection)
 
     def find_user(self, name: str) -> User | None:
         """Return a user by name."""
@@ -135,6 +142,10 @@ class DatabaseAccountStore:
         """Forget the keys whose last failure was before a time."""
         with self._database.write() as connection:
             connection.execute(delete(SIGN_IN_FAILURES).where(SIGN_IN_FAILURES.c.last < last))
+
+
+def _has_users(connection: Connection) -> bool:
+    return connection.execute(select(USERS.c.name).limit(1)).first() is not None
 
 
 def _user_row(user: User) -> dict[str, object]:

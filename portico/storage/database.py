@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from portico.serving.errors import StorageUnavailable
@@ -20,8 +28,12 @@ if TYPE_CHECKING:
 
 _BUSY_MILLISECONDS: Final = 5000
 _WRITES: Final = "portico_writes"
-_TIMEOUTS: Final = {"connect_timeout": 3, "tcp_user_timeout": 5000}
-"""For PostgreSQL: seconds to connect, and milliseconds that sent data may stay unacknowledged."""
+_CONNECT_SECONDS: Final = 3
+_TIMEOUTS: Final = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": 5000}
+"""Of PostgreSQL's client, in seconds and milliseconds, where the URL says nothing else."""
+
+_RETRY_SECONDS: Final = 1.0
+_UNAVAILABLE: Final = "the gateway's database cannot be used now"
 
 
 class Database:
@@ -36,9 +48,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _with_driver(make_url(url))
+        self._url = _parse(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engines: dict[int, Engine] = {}
+        self._outage = Outage()
 
     @property
     def engine(self) -> Engine:
@@ -54,7 +67,7 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached or used.
         """
-        with _failures_told(), self.engine.connect() as connection:
+        with self._connected() as connection:
             if not self._is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
@@ -70,8 +83,8 @@ class Database:
             StorageUnavailable: the database cannot be reached or used.
         """
         with (
-            _failures_told(),
-            self.engine.execution_options(**{_WRITES: True}).begin() as connection,
+            self._connected() as connection,
+            connection.execution_options(**{_WRITES: True}).begin(),
         ):
             yield connection
 
@@ -81,15 +94,53 @@ class Database:
         if engine is not None:
             engine.dispose()
 
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with _failures_told():
+            with self._outage.met():
+                connection = self.engine.connect()
+            with connection:
+                yield connection
+
     def _make_engine(self) -> Engine:
         if not self._is_sqlite:
-            return create_engine(self._url, pool_pre_ping=True, connect_args=_TIMEOUTS)
+            return _postgresql(self._url)
         if self._url.database:
             _make_private(self._url.database)
         engine = create_engine(self._url)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+class Outage:
+    """Keeps threads from waiting, one after the other, for a server that does not answer.
+
+    After a failure to connect everybody fails at once for a second; then one tries while the others
+    still go on without.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @contextmanager
+    def met(self) -> Iterator[None]:
+        """Watch an attempt to connect.
+
+        Raises:
+            StorageUnavailable: it would come too early.
+        """
+        now = time.monotonic()
+        if now < self._until:
+            raise StorageUnavailable(_UNAVAILABLE, "a moment ago it did not answer")
+        if self._until:
+            self._until = now + _CONNECT_SECONDS
+        try:
+            yield
+        except Exception:
+            self._until = time.monotonic() + _RETRY_SECONDS
+            raise
+        self._until = 0.0
 
 
 def open_database(url: str) -> Database:
@@ -101,23 +152,46 @@ def open_database(url: str) -> Database:
     return Database(url)
 
 
-def _with_driver(url: URL) -> URL:
-    """Name the driver that Portico brings; left out, SQLAlchemy would take an older one."""
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+def _parse(text: str) -> URL:
+    """Read a URL, and name the driver that Portico brings where it names none."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        # What went wrong stays untold: a password stands in the URL.
+        raise StorageUnavailable("the URL of the gateway's database cannot be read") from None
+    is_plain = url.drivername in ("postgres", "postgresql")
+    return url.set(drivername="postgresql+psycopg") if is_plain else url
 
 
 @contextmanager
 def _failures_told() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, NoConnectionFree) as error:
+    except (DatabaseError, InterfaceError, NoConnectionFree) as error:
+        if isinstance(error, DataError | IntegrityError | ProgrammingError):
+            raise  # The statement is wrong, not the database.
         reason = str(getattr(error, "orig", error)).strip()
-        raise StorageUnavailable("the gateway's database cannot be used now", reason) from error
+        raise StorageUnavailable(_UNAVAILABLE, reason) from error
+
+
+def _postgresql(url: URL) -> Engine:
+    timeouts = {name: value for name, value in _TIMEOUTS.items() if name not in url.query}
+    try:
+        return create_engine(
+            url, pool_pre_ping=True, pool_timeout=_CONNECT_SECONDS, connect_args=timeouts
+        )
+    except ImportError:
+        sentence = "PostgreSQL needs another package: pip install 'portico[postgresql]'"
+        raise StorageUnavailable(sentence) from None
 
 
 def _make_private(path: str) -> None:
     """Make the file readable for its owner alone; SQLite gives its side files the same mode."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        sentence = "the file of the gateway's database cannot be opened"
+        raise StorageUnavailable(sentence, str(error)) from error
     try:
         os.fchmod(descriptor, 0o600)
     finally:

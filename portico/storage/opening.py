@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 DATABASE: Final = "portico.db"
 """File of the database in the state folder."""
 
+_SQLITE: Final = "sqlite:///"
 
-def database_url(state: Path) -> str:
-    """Return where the database of a state folder is."""
-    return f"sqlite:///{(state / DATABASE).resolve()}"
+
+def database_url(state: Path, database: str = "") -> str:
+    """Return the URL of the database.
+
+    Args:
+        state: the state folder, where it is by default.
+        database: URL that the settings name; empty where they do not.
+    """
+    return database or f"sqlite:///{(state / DATABASE).resolve()}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a database that is SQLite."""
+    path = url.partition("?")[0]
+    return Path(path.removeprefix(_SQLITE)) if path.startswith(_SQLITE) else None
 
 
 def open_accounts(url: str) -> AccountStore:
@@ -57,16 +70,16 @@ def has_versions(url: str) -> bool:
     Args:
         url: as SQLAlchemy writes it.
     """
-    scheme, _, path = url.partition(":///")
-    if scheme != "sqlite":
+    file = sqlite_file(url)
+    if file is None:
         return True
-    if not Path(path).is_file():
+    if not file.is_file():
         return False
-    uri = f"{Path(path).as_uri()}?mode=ro"
+    uri = f"{file.resolve().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             return connection.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
-    except sqlite3.OperationalError:
+    except sqlite3.Error:
         return False  # No table yet, or somebody is making it.
 
 

@@ -116,3 +116,11 @@ def test_the_figures_are_those_of_the_registry() -> None:
     Counter("sold", "Things.", registry=registry).inc(3)
     families = {f.name: f for f in operator_view(load_settings(), registry).collect()}
     assert [s.value for s in families["sold"].samples if s.name == "sold_total"] == [3]
+
+
+def test_urls_with_passwords_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_DATABASE", "postgresql://u:s3cret@db/p")
+    told = rows()
+    row = (told["database"].value, told["database"].default, told["database"].source)
+    assert row == ("hidden", "", "environment")
+    assert "s3cret" not in str(told)

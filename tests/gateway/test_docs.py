@@ -42,7 +42,7 @@ def rows_of(prefix: str, model: type[BaseModel]) -> list[str]:
 def _default(value: Any) -> str:
     if repr(value) == "PydanticUndefined":
         return "required"
-    return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else "empty"
+    return f"`{list(value) if isinstance(value, tuple) else value}`" if str(value) else "empty"
 
 
 @pytest.mark.parametrize("prefix", SECTIONS)

@@ -276,3 +276,52 @@ def test_behind_a_proxy_nothing_is_local() -> None:
 def test_an_address_is_written_as_in_a_url() -> None:
     assert Settings(host="::1", port=80).address == "[::1]:80"
     assert Settings(host="0.0.0.0", port=80).address == "0.0.0.0:80"
+
+
+# URLs that hold passwords.
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "sqlite:////var/lib/portico/p.db",
+        "postgresql://portico:s3cret@db/portico",
+        "postgres://db:5433/portico?sslmode=require",
+        "postgresql+psycopg://[::1]/portico",
+    ],
+)
+def test_a_database_is_sqlite_or_postgresql(url: str) -> None:
+    settings = load_settings(database=url)
+    assert settings.database.get_secret_value() == url
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:s3cret@db/p",
+        "postgresql://u:s3cret@db",
+        "postgresql://u:s3cret@db/",
+        "postgresql://u:s3cret/x@db/p",
+        "postgresql://u:s3cret@db:port/p",
+        "sqlite://s3cret",
+        "s3cret",
+    ],
+)
+def test_a_database_that_cannot_be_is_refused_without_its_password(url: str) -> None:
+    said = refusal(database=url)
+    assert said.startswith("database: must be a URL such as postgresql://")
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket/prefix", "file:///srv/models", "memory://m"])
+def test_artefacts_lie_behind_a_url(url: str) -> None:
+    assert load_settings(artefacts=url).artefacts.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["s3cret", "/srv/s3cret", "s3://", "://s3cret"])
+def test_artefacts_that_cannot_be_are_refused_without_repeating_them(url: str) -> None:
+    said = refusal(artefacts=url)
+    assert said.startswith("artefacts: must be a URL such as s3://")
+    assert "s3cret" not in said

@@ -216,3 +216,20 @@ def test_an_application_that_exits_in_its_answer_breaks_off_without_ending_the_s
     assert next(body) == b"half"
     with pytest.raises(RuntimeError, match="ended itself"):
         next(body)
+
+
+def test_a_failure_that_is_no_bug_is_answered_by_who_knows_it(call):
+    def away(environ, start_response, error, render_html):
+        return error_response(
+            environ, start_response, 503, str(error), "away", render_html=render_html
+        )
+
+    def app(_environ, _start_response):
+        raise ConnectionError("later")
+
+    with capture_logs() as logs:
+        answer = call(ErrorPages(app, known={ConnectionError: away}))
+        other = call(ErrorPages(failing, known={ConnectionError: away}))
+    assert (answer.status, orjson.loads(answer.body)["code"]) == (503, "away")
+    assert other.status == 500
+    assert len(logs) == 1
