@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUFFIXES: Final = (".onnx", ".joblib", ".pkl", ".pickle", ".skops")
+SUFFIXES: Final = (
+    ".onnx", ".joblib", ".pkl", ".pickle", ".skops", ".json", ".ubj", ".txt",
+)  # fmt: skip
 """File name endings of artefacts that can be served."""
+
+_SHARED: Final = {".json": b"{", ".txt": b"tree"}
+"""Those of them that other files have as well, and how models begin; a version's is ``model``."""
 
 PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops"})
 """Those of them that execute code when they are opened."""
@@ -46,7 +51,7 @@ class Artefact:
         """
         if self.path.is_file():
             return self.path
-        files = sorted(p for p in self.path.iterdir() if p.suffix in SUFFIXES)
+        files = sorted(p for p in self.path.iterdir() if _is_artefact(p))
         if len(files) == 1:
             return files[0]
         what = f"{len(files)} model files, not one" if files else "no model file"
@@ -80,6 +85,16 @@ def find_artefacts(path: Path) -> list[Artefact]:
     return found
 
 
+def ending_of(path: Path) -> str | None:
+    """Return which of :data:`SUFFIXES` a file's name ends with, if any."""
+    return next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
+
+
+def _is_artefact(path: Path) -> bool:
+    ending = ending_of(path)
+    return ending is not None and (ending not in _SHARED or path.name == f"model{ending}")
+
+
 def refuse_repeats(artefacts: Iterable[Artefact]) -> None:
     """Check that no version of a model is given twice.
 
@@ -97,10 +112,18 @@ def refuse_repeats(artefacts: Iterable[Artefact]) -> None:
 
 
 def _lone(path: Path) -> Artefact:
-    if path.suffix not in SUFFIXES:
+    ending = ending_of(path)
+    if ending is None or not _begins_as_model(path, ending):
         raise ArtefactError(f"'{path.name}' is no model file; known endings: {', '.join(SUFFIXES)}")
-    check_name(path.stem)
-    return Artefact(path.stem, "1", path, path.parent)
+    name = path.name.removesuffix(ending)
+    check_name(name)
+    return Artefact(name, "1", path, path.parent)
+
+
+def _begins_as_model(path: Path, ending: str) -> bool:
+    beginning = _SHARED.get(ending, b"")
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
 
 
 def _of_model(folder: Path) -> list[Artefact]:

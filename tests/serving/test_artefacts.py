@@ -55,6 +55,15 @@ def test_a_folder_of_models_holds_each_of_them(tmp_path: Path) -> None:
     assert found(tmp_path) == [("iris", "1"), ("my wine", "2")]
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.txt", "model.ubj", "anything.ubj"])
+def test_labels_and_notes_beside_a_model_are_no_artefacts(tmp_path: Path, name: str) -> None:
+    for other in ("labels.json", "labels.txt", "manifest.json"):
+        touched(tmp_path / "iris" / "1" / other)
+    file = touched(tmp_path / "iris" / "1" / name)
+    (artefact,) = find_artefacts(tmp_path / "iris")
+    assert artefact.file() == file
+
+
 def test_leading_zeros_are_no_part_of_a_version(tmp_path: Path) -> None:
     touched(tmp_path / "iris" / "007" / "model.onnx")
     assert found(tmp_path) == [("iris", "7")]

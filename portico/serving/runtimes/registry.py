@@ -1,17 +1,18 @@
 """Which runtime opens which kind of file.
 
 To serve another framework: write a module with a class as :class:`portico.serving.ports.Runtime`
-describes it, and add its suffix here and in :data:`portico.serving.artefacts.SUFFIXES`.
+describes it, and add its ending here and in :data:`portico.serving.artefacts.SUFFIXES`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from portico.serving.artefacts import SUFFIXES
+from portico.serving.artefacts import SUFFIXES, ending_of
 from portico.serving.errors import ArtefactError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from portico.serving.allowance import Allowance
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
-    """Open an artefact with the runtime of its suffix.
+    """Open an artefact with the runtime of its ending.
 
     Args:
         path: the artefact's file.
@@ -30,20 +31,56 @@ def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
         ArtefactError: it cannot be served.
         ArtefactNotAllowed: it executes code and was not allowed.
     """
-    # Each framework is imported only when one of its files is opened.
-    if path.suffix == ".onnx":
-        from portico.serving.runtimes.onnx import ONNXModel
+    ending = ending_of(path)
+    if ending is None:
+        raise ArtefactError(
+            f"'{path.name}' is no artefact that can be served; known endings: {', '.join(SUFFIXES)}"
+        )
+    opener, extra = _OPENERS[ending]
+    try:
+        return opener(path, threads, allowance)
+    except ImportError as error:
+        raise ArtefactError(
+            f"'{path.name}' needs {error.name}: pip install 'portico[{extra}]'"
+        ) from error
 
-        return ONNXModel(path, threads)
-    if path.suffix in (".joblib", ".pkl", ".pickle", ".skops"):
-        data = allowance.read(path)
-        try:
-            from portico.serving.runtimes.sklearn import SklearnModel
-        except ImportError as error:
-            raise ArtefactError(
-                f"'{path.name}' needs {error.name}: pip install 'portico[sklearn]'"
-            ) from error
-        return SklearnModel(data, path.name)
-    raise ArtefactError(
-        f"'{path.name}' is no artefact that can be served; known endings: {', '.join(SUFFIXES)}"
-    )
+
+# Each framework is imported only when one of its files is opened.
+
+
+def _onnx(path: Path, threads: int, _: Allowance) -> Runtime:
+    from portico.serving.runtimes.onnx import ONNXModel
+
+    return ONNXModel(path, threads)
+
+
+def _sklearn(path: Path, _: int, allowance: Allowance) -> Runtime:
+    data = allowance.read(path)
+    from portico.serving.runtimes.sklearn import SklearnModel
+
+    return SklearnModel(data, path.name)
+
+
+def _xgboost(path: Path, threads: int, _: Allowance) -> Runtime:
+    from portico.serving.runtimes.xgboost import XGBoostModel
+
+    return XGBoostModel(path, threads)
+
+
+def _lightgbm(path: Path, threads: int, _: Allowance) -> Runtime:
+    from portico.serving.runtimes.lightgbm import LightGBMModel
+
+    return LightGBMModel(path, threads)
+
+
+_OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]] = {
+    ".onnx": (_onnx, ""),
+    ".joblib": (_sklearn, "sklearn"),
+    ".pkl": (_sklearn, "sklearn"),
+    ".pickle": (_sklearn, "sklearn"),
+    ".skops": (_sklearn, "sklearn"),
+    ".json": (_xgboost, "xgboost"),
+    ".ubj": (_xgboost, "xgboost"),
+    ".txt": (_lightgbm, "lightgbm"),
+}
+"""From ending to what opens it, and the extra that brings its framework."""
