@@ -9,9 +9,9 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 
-def tensor(name: str, values: np.ndarray, datatype: str) -> triton.InferInput:
+def tensor(name: str, values: np.ndarray, datatype: str, binary: bool = False) -> triton.InferInput:
     given = triton.InferInput(name, list(values.shape), datatype)
-    given.set_data_from_numpy(values, binary_data=False)
+    given.set_data_from_numpy(values, binary_data=binary)
     return given
 
 
@@ -22,6 +22,48 @@ def refusal(client: triton.InferenceServerClient, model: str, given: triton.Infe
     except InferenceServerException as error:
         return error.message()
     raise AssertionError(f"{model} answered")
+
+
+DTYPES = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT64": np.uint64,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+
+
+def check_datatypes(client: triton.InferenceServerClient) -> None:
+    """Send and ask for each datatype in all four pairings of JSON and bytes."""
+    pairings = [(given, wanted) for given in (True, False) for wanted in (True, False)]
+    for binary, wanted in pairings:
+        outputs = [triton.InferRequestedOutput("y", binary_data=wanted)]
+        text = np.array([["", "grün 🌱".encode()]], dtype=np.object_)
+        given = tensor("x", text, "BYTES", binary)
+        got = list(client.infer("identity-bytes", [given], outputs=outputs).as_numpy("y").ravel())
+        # The client leaves text from JSON as it is; only binary outputs come as bytes.
+        assert got == ([b"", "grün 🌱".encode()] if wanted else ["", "grün 🌱"])
+        for datatype, dtype in DTYPES.items():
+            values = np.array([[1, 0], [0, 1], [1, 1]], dtype)
+            given = tensor("x", values, datatype, binary)
+            answer = client.infer(f"identity-{datatype.lower()}", [given], outputs=outputs)
+            assert np.array_equal(answer.as_numpy("y"), values)
+            assert answer.as_numpy("y").dtype == dtype
+
+
+def check_compression(client: triton.InferenceServerClient) -> None:
+    values = np.arange(2000, dtype=np.float32).reshape(-1, 2)
+    for algorithm in ("gzip", "deflate"):
+        for binary in (True, False):
+            answer = client.infer(
+                "identity-fp32",
+                [tensor("x", values, "FP32", binary)],
+                request_compression_algorithm=algorithm,
+                response_compression_algorithm=algorithm,
+            )
+            assert np.array_equal(answer.as_numpy("y"), values)
 
 
 def main(host: str) -> None:
@@ -37,7 +79,7 @@ def main(host: str) -> None:
     assert [spec["name"] for spec in metadata["outputs"]] == ["label", "probabilities"]
 
     flower = tensor("input", np.array([[5.1, 3.5, 1.4, 0.2]] * 3, np.float32), "FP32")
-    # No outputs are listed, so the client asks for binary ones; JSON is what comes.
+    # No outputs are listed, so the client asks for binary ones.
     answer = client.infer("iris", [flower], request_id="42")
     assert answer.as_numpy("label").shape == (3,)
     assert answer.as_numpy("probabilities").shape == (3, 3)
@@ -49,15 +91,8 @@ def main(host: str) -> None:
     assert answer.as_numpy("label") is None
     assert np.allclose(answer.as_numpy("probabilities").sum(axis=1), 1, atol=1e-5)
 
-    text = np.array([["", "grün 🌱".encode()]], dtype=np.object_)
-    answer = client.infer("identity-bytes", [tensor("x", text, "BYTES")])
-    # The client leaves text from JSON as it is; only binary outputs come as bytes.
-    assert list(answer.as_numpy("y").ravel()) == ["", "grün 🌱"]
-    for datatype, dtype in {"INT64": np.int64, "FP64": np.float64, "UINT8": np.uint8}.items():
-        values = np.array([[1, 2], [3, 4]], dtype)
-        answer = client.infer(f"identity-{datatype.lower()}", [tensor("x", values, datatype)])
-        assert np.array_equal(answer.as_numpy("y"), values)
-        assert answer.as_numpy("y").dtype == dtype
+    check_datatypes(client)
+    check_compression(client)
 
     pending = [client.async_infer("iris", [flower]) for _ in range(8)]
     assert all(one.get_result().as_numpy("label").shape == (3,) for one in pending)
