@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from portico.serving.segments import Segment
     from portico.serving.tensors import Tensors
 
 
@@ -77,7 +78,12 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A prediction as the log holds it; tensors are None where the model's card keeps them out."""
+    """A prediction as the log holds it, with the members of :class:`Prediction`.
+
+    Attributes:
+        durations: seconds of each stage, by its name.
+        inputs, outputs: None where there were none, or the model's card keeps them out.
+    """
 
     id: str
     at: float
@@ -86,6 +92,7 @@ class Logged:
     who: str
     outcome: str
     rows: int
+    batch_rows: int
     durations: Mapping[str, float]
     inputs: Tensors | None
     outputs: Tensors | None
@@ -110,7 +117,7 @@ class Feedback:
 class PredictionStore(Protocol):
     """Keeps predictions and feedback."""
 
-    def write(self, predictions: Sequence[Prediction]) -> None:
+    def write(self, segments: Sequence[Segment]) -> None:
         """Write predictions in one transaction."""
         ...
 
@@ -119,7 +126,7 @@ class PredictionStore(Protocol):
         ...
 
     def last(self, model: str, version: str | None, count: int) -> Iterator[Logged]:
-        """Yield the latest answered predictions of a model that kept their inputs, latest first."""
+        """Yield answered predictions of a model that kept their inputs, the latest first."""
         ...
 
     def of_user(self, who: str, count: int) -> Sequence[Logged]:
@@ -135,5 +142,11 @@ class PredictionStore(Protocol):
         ...
 
     def prune(self, before: float, max_bytes: int) -> int:
-        """Remove what is older, and the oldest where the log is larger; return how many."""
+        """Remove predictions that are older, and the oldest where the log is larger.
+
+        One caller at a time does it; to the others nothing is there to be done.
+
+        Returns:
+            How many were removed.
+        """
         ...
