@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from portico.accounts.ports import AccountStore
+    from portico.serving.predictions import PredictionStore
     from portico.serving.versions import ArtefactStore, VersionStore
 
 DATABASE: Final = "portico.db"
@@ -66,6 +67,8 @@ def has_versions(url: str) -> bool:
 
     It is asked several times a second by servers that follow a catalogue which may never come.
     Of a database that is no SQLite file it is taken for granted.
+def open_predictions(url: str) -> PredictionStore:
+    """Open the prediction log in a database, and make tables that are missing.
 
     Args:
         url: as SQLAlchemy writes it.
@@ -81,6 +84,10 @@ def has_versions(url: str) -> bool:
             return connection.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
     except sqlite3.Error:
         return False  # No table yet, or somebody is making it.
+    from portico.storage.database import open_database
+    from portico.storage.predictions import DatabasePredictionStore
+
+    return DatabasePredictionStore(open_database(url))
 
 
 def open_artefacts(url: str, state: Path) -> ArtefactStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -110,3 +111,61 @@ WORKER_REPORTS = Table(
     Column("problems", JSON, nullable=False),
     Column("at", Double, nullable=False, index=True),
 )
+
+PREDICTION_SEGMENTS = Table(
+    "prediction_segments",
+    METADATA,
+    # SQLite counts by itself only what it calls INTEGER.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("model", String(100), nullable=False),
+    Column("version", String(20), nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("prefix", String(12), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("began", Double, nullable=False),
+    Column("ended", Double, nullable=False),
+    Column("predictions", Integer, nullable=False),
+    Column("has_inputs", Boolean, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("ix_prediction_segments_prefix_first_last", "prefix", "first", "last"),
+    Index("ix_prediction_segments_model_ended", "model", "ended"),
+    Index("ix_prediction_segments_who_ended", "who", "ended"),
+    Index("ix_prediction_segments_ended_size", "ended", "size"),
+)
+"""Predictions that are alike, many a row; ``size`` is what the row takes, in bytes."""
+
+FEEDBACK = Table(
+    "feedback",
+    METADATA,
+    Column("prediction", String(40), primary_key=True),
+    Column("who", String(200), primary_key=True),
+    Column("right", Boolean, nullable=False),
+    Column("label", JSON),
+    Column("at", Double, nullable=False),
+)
+"""It outlives the prediction, which the log forgets."""
+
+DRIFT_REFERENCES = Table(
+    "drift_references",
+    METADATA,
+    Column("model", String(100), primary_key=True),
+    Column("version", String(20), primary_key=True),
+    Column("artefact", String(64), primary_key=True),
+    Column("reference", LargeBinary, nullable=False),
+)
+"""Made of the first rows served, for versions whose import had no examples."""
+
+DRIFT_COUNTS = Table(
+    "drift_counts",
+    METADATA,
+    Column("model", String(100), primary_key=True),
+    Column("version", String(20), primary_key=True),
+    Column("reference", String(64), primary_key=True),
+    Column("began", BigInteger, primary_key=True),
+    Column("worker", String(40), primary_key=True),
+    Column("counts", LargeBinary, nullable=False),
+)
+"""Rows served, counted into the bins of a reference, by worker and stretch of time."""
