@@ -34,10 +34,12 @@ from portico.serving.catalogue import Catalogue
 from portico.serving.errors import StorageUnavailable
 from portico.serving.follower import Follower
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.recorder import PredictionLog, Retention
 from portico.storage.opening import (
     has_versions,
     open_accounts,
     open_artefacts,
+    open_predictions,
     open_versions,
 )
 
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 LOGIN_PATH: Final = "/account/login"
 
+_DAY: Final = 86400.0
+
 
 class Gateway:
     """The whole gateway as one WSGI application.
@@ -61,6 +65,7 @@ class Gateway:
         app: middleware and mounts.
         catalogue: the models that it serves.
         follower: keeps the catalogue at what the version store says.
+        predictions: the log of what they were asked.
         history: what the console remembers of the last minutes.
         sink: where log lines go.
     """
@@ -70,11 +75,13 @@ class Gateway:
         app: WSGIApplication,
         catalogue: Catalogue,
         follower: Follower,
+        predictions: PredictionLog,
         history: History,
         sink: LogSink,
     ) -> None:
         self._app = app
         self._follower = follower
+        self._predictions = predictions
         self._history = history
         self._sink = sink
         self.catalogue = catalogue
@@ -93,6 +100,7 @@ class Gateway:
     def close(self) -> None:
         """Free the models and write out what is buffered."""
         self._follower.close()
+        self._predictions.close()
         self.catalogue.close()
         self._sink.close()
 
@@ -111,7 +119,9 @@ def create_gateway(
         SettingsError: a mount cannot be imported.
         ArtefactError: a path of ``settings.models`` holds no models.
     """
-    catalogue = _catalogue(settings, registry)
+    metrics = PredictionMetrics(registry, Tally.of_process())
+    predictions = _prediction_log(settings, metrics)
+    catalogue = _catalogue(settings, metrics, predictions)
     accounts = Accounts(lambda: open_accounts(settings.database_url))
     site = _site(settings)
     front = home.create_app(site, catalogue, metrics_app(registry))
@@ -149,7 +159,7 @@ def create_gateway(
     _tell_build(registry)
     follower = _follower(settings, catalogue)
     _load(catalogue, follower, settings.startup_wait)
-    return Gateway(app, catalogue, follower, history_of(console), sink)
+    return Gateway(app, catalogue, follower, predictions, history_of(console), sink)
 
 
 def _load(catalogue: Catalogue, follower: Follower, wait: float) -> None:
@@ -171,14 +181,25 @@ def _follower(settings: Settings, catalogue: Catalogue) -> Follower:
     )
 
 
-def _catalogue(settings: Settings, registry: CollectorRegistry) -> Catalogue:
+def _prediction_log(settings: Settings, metrics: PredictionMetrics) -> PredictionLog:
+    return PredictionLog(
+        lambda: open_predictions(settings.database_url),
+        metrics.dropped,
+        Retention(settings.prediction_log_days * _DAY, settings.prediction_log_bytes),
+    )
+
+
+def _catalogue(
+    settings: Settings, metrics: PredictionMetrics, predictions: PredictionLog
+) -> Catalogue:
     return Catalogue(
         [artefact for path in settings.models for artefact in find_artefacts(path)],
         Allowance.of(settings.state),
-        PredictionMetrics(registry, Tally.of_process()),
+        metrics,
         threads=model_threads(settings),
         concurrency=settings.threads,
         store=open_artefacts(settings.artefacts.get_secret_value(), settings.state),
+        recorder_of=predictions.recorder,
     )
 
 

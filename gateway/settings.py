@@ -164,6 +164,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * 1024 * 1024, ge=1, description="Largest request body in bytes; more is 413."
     )
+    prediction_log_days: float = Field(
+        30.0, gt=0, description="Days after which the prediction log forgets."
+    )
+    prediction_log_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=0,
+        description="Largest prediction log in bytes; beyond it the oldest are forgotten.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="Log lines as JSON or for a terminal; auto looks at the stream."
     )

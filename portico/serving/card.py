@@ -103,6 +103,20 @@ class LimitsCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     deadline: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
 
+class LogCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the prediction log keeps of this model.
+
+    Attributes:
+        enabled: whether its predictions are logged at all.
+        inputs: whether inputs and outputs are kept; without, the log knows who, when and how long.
+        max_bytes: of the inputs and outputs of one request; larger ones are left out.
+    """
+
+    enabled: bool = True
+    inputs: bool = True
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024
+
+
 class ModelCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole of ``model.toml``; every key is optional."""
 
@@ -113,6 +127,7 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     answer: AnswerCard = msgspec.field(default_factory=AnswerCard)
     image: ImageCard | None = None
     limits: LimitsCard = msgspec.field(default_factory=LimitsCard)
+    log: LogCard = msgspec.field(default_factory=LogCard)
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from portico.serving.loader import Loaded, Source
     from portico.serving.manifest import Manifest
     from portico.serving.metrics import PredictionMetrics
-    from portico.serving.predictions import Recorder
+    from portico.serving.predictions import RecorderOf
     from portico.serving.service import ServedModel
     from portico.serving.versions import ArtefactStore
 
@@ -153,7 +153,7 @@ class Catalogue:
         metrics: where predictions are counted.
         threads: threads that one run may use.
         concurrency: runs of one model at once, where its card leaves it open.
-        recorder: is handed each completed prediction.
+        recorder_of: gives what each version hands its predictions to.
         store: has the files of the versions that a follower brings.
     """
 
@@ -165,7 +165,7 @@ class Catalogue:
         *,
         threads: int = 1,
         concurrency: int = 8,
-        recorder: Recorder | None = None,
+        recorder_of: RecorderOf | None = None,
         store: ArtefactStore | None = None,
     ) -> None:
         self.loader = Loader(
@@ -173,7 +173,7 @@ class Catalogue:
             metrics,
             threads=threads,
             concurrency=concurrency,
-            recorder=recorder,
+            recorder_of=recorder_of,
             artefacts=store,
         )
         self._metrics = metrics

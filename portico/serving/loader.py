@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from portico.serving.allowance import Allowance
     from portico.serving.metrics import PredictionMetrics
     from portico.serving.ports import Runtime
-    from portico.serving.predictions import Recorder
+    from portico.serving.predictions import RecorderOf
     from portico.serving.signature import Signature
     from portico.serving.versions import ArtefactStore, VersionRecord
 
@@ -55,7 +55,7 @@ class Loader:
         metrics: where predictions are counted.
         threads: threads that one run may use.
         concurrency: runs of one model at once, where its card leaves it open.
-        recorder: is handed each completed prediction.
+        recorder_of: gives what each version hands its predictions to.
         artefacts: has the folders of the version store; None where there is none.
     """
 
@@ -66,14 +66,14 @@ class Loader:
         *,
         threads: int = 1,
         concurrency: int = 8,
-        recorder: Recorder | None = None,
+        recorder_of: RecorderOf | None = None,
         artefacts: ArtefactStore | None = None,
     ) -> None:
         self._allowance = allowance
         self._metrics = metrics
         self._threads = threads
         self._concurrency = concurrency
-        self._recorder = recorder
+        self._recorder_of = recorder_of
         self._artefacts = artefacts
 
     def open(self, source: Source) -> Loaded:
@@ -115,7 +115,7 @@ class Loader:
     ) -> ServedModel:
         card = read_card(folder)
         meter = self._metrics.meter(source.model, str(source.version))
-        return ServedModel(
+        served = ServedModel(
             name=source.model,
             version=str(source.version),
             sha256=sha256,
@@ -124,5 +124,7 @@ class Loader:
             runtime=runtime,
             gate=Gate(card.limits, self._concurrency, meter.waiting),
             meter=meter,
-            recorder=self._recorder,
         )
+        if self._recorder_of is not None:
+            served.recorder = self._recorder_of(served)
+        return served

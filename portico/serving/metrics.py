@@ -155,6 +155,12 @@ class PredictionMetrics:
             ("model", "reason"),
             registry=registry,
         )
+        self.dropped = Counter(
+            "portico_predictions_dropped_total",
+            "Predictions that the log had no room for or could not write.",
+            ("model",),
+            registry=registry,
+        )
         self.info = Gauge(
             "portico_model_info",
             "1 for each version that a worker knows.",

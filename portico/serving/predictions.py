@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from portico.serving.segments import Segment
+    from portico.serving.service import ServedModel
     from portico.serving.tensors import Tensors
 
 
@@ -57,6 +58,9 @@ class Prediction:
 
 Recorder: TypeAlias = "Callable[[Prediction], None]"
 """Takes each completed prediction, at once and without waiting for anything."""
+
+RecorderOf: TypeAlias = "Callable[[ServedModel], Recorder]"
+"""Returns what takes the predictions of one version."""
 
 
 def _ids() -> Callable[[], str]:

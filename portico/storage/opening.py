@@ -67,8 +67,6 @@ def has_versions(url: str) -> bool:
 
     It is asked several times a second by servers that follow a catalogue which may never come.
     Of a database that is no SQLite file it is taken for granted.
-def open_predictions(url: str) -> PredictionStore:
-    """Open the prediction log in a database, and make tables that are missing.
 
     Args:
         url: as SQLAlchemy writes it.
@@ -84,6 +82,14 @@ def open_predictions(url: str) -> PredictionStore:
             return connection.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
     except sqlite3.Error:
         return False  # No table yet, or somebody is making it.
+
+
+def open_predictions(url: str) -> PredictionStore:
+    """Open the prediction log in a database, and make tables that are missing.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
     from portico.storage.database import open_database
     from portico.storage.predictions import DatabasePredictionStore
 
