@@ -1,8 +1,10 @@
 """gunicorn's configuration: values taken from the settings, and hooks. See docs/architecture.md."""
 
+import select
 import tempfile
 
 from gateway import process
+from gateway.roster import Roster
 from gateway.settings import load_settings
 from middleware.logging_setup import adopt_gunicorn_loggers
 from middleware.worker_slots import WorkerSlots
@@ -12,7 +14,8 @@ _settings = load_settings()
 wsgi_app = "gateway.wsgi:application"
 bind = _settings.address
 workers = _settings.workers
-worker_class = "gthread"
+# Where there is no epoll, as on a Mac, gunicorn's own threads answer.
+worker_class = "gateway.worker.GatewayWorker" if hasattr(select, "epoll") else "gthread"
 threads = _settings.threads
 graceful_timeout = int(_settings.graceful_timeout)
 # Heartbeat of a worker in seconds, no limit for a request.
@@ -40,6 +43,7 @@ def on_starting(server):
     metrics = tempfile.TemporaryDirectory(prefix="portico-metrics-")
     server.portico_metrics = metrics  # Lives as long as the arbiter, then removes itself.
     WorkerSlots.of(server).prepare(metrics.name)
+    process.load_code()
 
 
 def when_ready(server):
@@ -50,6 +54,7 @@ def when_ready(server):
 def pre_fork(server, worker):
     """Give the worker a slot, so that its metric files outlive it in an orderly way."""
     worker.portico_slot = WorkerSlots.of(server).assign(worker)
+    worker.roster = Roster.of(server)
 
 
 def post_fork(server, worker):
@@ -66,6 +71,7 @@ def post_worker_init(worker):
 
 def child_exit(server, worker):
     """Free the slot of a worker that was reaped."""
+    Roster.of(server).leave(worker.portico_slot)
     WorkerSlots.of(server).release(worker.pid)
 
 

@@ -101,10 +101,10 @@ def replace_a_worker(server: Server, how: int = signal.SIGTERM) -> None:
         return set(now) - set(workers) if len(now) == len(workers) else set()
 
     (newcomer,) = wait_until(newcomers, server)
-    wait_until(lambda: _answers(server, newcomer), server)
+    wait_until(lambda: answers(server, newcomer), server)
 
 
-def _answers(server: Server, worker: int) -> bool:
+def answers(server: Server, worker: int) -> bool:
     """Open a connection and tell whether it is this worker that took it."""
     with contextlib.closing(server.connect()) as connection:
         try:

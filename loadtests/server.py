@@ -27,6 +27,8 @@ BIN: Final = Path(sys.executable).parent
 """Folder of the commands of this environment, such as ``portico`` and ``gunicorn``."""
 
 ROOT: Final = Path(__file__).parents[1]
+"""The checkout, whose code the servers run, whatever else is installed."""
+
 GUNICORN_CONFIG: Final = ROOT / "gunicorn.conf.py"
 
 LOOPBACK: Final = "127.0.0.1"

@@ -161,7 +161,10 @@ def test_gunicorn_takes_its_values_from_the_settings() -> None:
     )  # fmt: skip
     assert told["bind"] == "[::1]:1234"
     assert (told["workers"], told["threads"], told["graceful_timeout"]) == ("3", "5", "7")
-    assert (told["wsgi_app"], told["worker_class"]) == ("gateway.wsgi:application", "gthread")
+    assert (told["wsgi_app"], told["worker_class"]) == (
+        "gateway.wsgi:application",
+        "gateway.worker.GatewayWorker",
+    )
     # Nobody's word for where a request comes from, and no second access log.
     assert (told["forwarded_allow_ips"], told["accesslog"]) == ("", "None")
 
