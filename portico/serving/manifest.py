@@ -136,6 +136,27 @@ def read_manifest(folder: Path, digest: str | None = None) -> Manifest:
     Raises:
         ArtefactError: a file is missing, or its content is not what was imported.
     """
+    manifest = peek_manifest(folder, digest)
+    for name, expected in manifest.files.items():
+        try:
+            found = sha256_of(folder / name)
+        except FileNotFoundError:
+            raise ArtefactError(f"'{name}' of the version is missing") from None
+        if found != expected:
+            raise _changed(name)
+    return manifest
+
+
+def peek_manifest(folder: Path, digest: str | None = None) -> Manifest:
+    """Read a version's manifest alone, to tell about the version without opening it.
+
+    Args:
+        folder: the version's.
+        digest: sha256 of the manifest that is expected; None where none is known.
+
+    Raises:
+        ArtefactError: it is missing, or not what was imported.
+    """
     try:
         data = (folder / MANIFEST).read_bytes()
         manifest = msgspec.json.decode(data, type=Manifest)
@@ -145,13 +166,6 @@ def read_manifest(folder: Path, digest: str | None = None) -> Manifest:
         raise ArtefactError(f"{MANIFEST} cannot be read: {error}") from error
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise _changed(MANIFEST)
-    for name, expected in manifest.files.items():
-        try:
-            found = sha256_of(folder / name)
-        except FileNotFoundError:
-            raise ArtefactError(f"'{name}' of the version is missing") from None
-        if found != expected:
-            raise _changed(name)
     return manifest
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from portico.serving.versions import WorkerReport
+    from portico.serving.versions import VersionStore, WorkerReport
 
 HEARTBEAT: Final = 10.0
 """Seconds after which a worker reports again, though nothing has changed."""
@@ -32,6 +34,46 @@ def short_name(worker: str) -> str:
 def living(reports: Iterable[WorkerReport], now: float) -> list[WorkerReport]:
     """Return the reports of workers that were heard lately and are not known to have ended."""
     return [r for r in reports if now - r.at < SILENCE and not has_ended(r.worker)]
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What the living workers have made of a revision.
+
+    Attributes:
+        done: the words of those that have taken it over, or found that they cannot.
+        waiting: of those that have not come so far.
+        seconds: that it took.
+    """
+
+    done: Sequence[WorkerReport]
+    waiting: Sequence[WorkerReport]
+    seconds: float
+
+    def refusals(self, model: str, version: int) -> dict[str, str]:
+        """Return why workers do not serve a version, by worker."""
+        key = f"{model}/{version}"
+        return {r.worker: r.problems[key] for r in self.done if key in r.problems}
+
+
+def await_takeover(versions: VersionStore, seconds: float) -> Takeover:
+    """Wait until every living worker has taken the store's present revision over.
+
+    Args:
+        versions: where workers report.
+        seconds: to wait at most.
+    """
+    revision = versions.revision()
+    began = time.monotonic()
+    while True:
+        now = time.time()
+        reports = living(versions.reports(now - SILENCE), now)
+        done = [report for report in reports if report.revision >= revision]
+        waiting = [report for report in reports if report.revision < revision]
+        taken = time.monotonic() - began
+        if not waiting or taken >= seconds:
+            return Takeover(done, waiting, taken)
+        time.sleep(0.02)
 
 
 def has_ended(worker: str) -> bool:
