@@ -15,7 +15,13 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    RobustScaler,
+    StandardScaler,
+)
 
 if TYPE_CHECKING:
     from portico.serving.tensors import Array
@@ -117,6 +123,8 @@ def _after(step: Any, origins: Origins) -> Origins:
 
 
 def _after_single(step: Any, origins: Origins) -> Origins:
+    if isinstance(step, FunctionTransformer) and step.func is None:
+        return origins
     if isinstance(step, SelectorMixin):
         return [origins[i] for i in step.get_support(indices=True) if i < len(origins)]
     if isinstance(step, SimpleImputer):

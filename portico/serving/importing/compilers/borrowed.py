@@ -12,6 +12,7 @@ import numpy as np
 import onnx.compose
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType
+from skl2onnx.common.exceptions import MissingShapeCalculator
 
 from portico.serving.importing.compilers.arithmetic import finite
 from portico.serving.importing.compilers.graph import DOUBLE, INT64
@@ -57,6 +58,8 @@ def _converted(graph: Graph, step: Any, table: Table, options: dict[str, Any]) -
                 target_opset=_OPSETS,
                 options={id(step): options} if options else None,
             )
+    except MissingShapeCalculator:
+        raise CannotCompile(f"there is no converter for {name}") from None
     except Exception as error:  # Its converters raise whatever goes wrong in them.
         raise CannotCompile(f"{name} has no converter that works: {_first_line(error)}") from error
     prefix = f"{graph.fresh()}/"

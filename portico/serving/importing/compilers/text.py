@@ -33,6 +33,9 @@ _WORDS: Final = re.compile(r"(?:\(\?u\))?(?:\\b)?((?:\\w)*)\\w(?:\+|\{(\d+),\})(
 _CAPITALS: Final = r"[^\p{Lu}\p{Lt}\p{Nl}\p{So}]*"
 """A text without any character that has a lower case."""
 
+_ALMOST_ASCII: Final = "\u0130\u212a"
+"""Letters beyond ASCII whose lower case begins in ASCII: at first they belong to a word."""
+
 _FINAL_SIGMA: Final = "ς"
 
 
@@ -100,7 +103,7 @@ def _words(graph: Graph, text: Value, pattern: str, *, lowercase: bool) -> Value
     if not lowercase:
         return _split(graph, text, pattern)
     lower = graph.add("StringNormalizer", text, case_change_action="LOWER", locale="C")
-    words = _split(graph, lower, pattern)
+    words = _split(graph, lower, pattern.replace("[", f"[{_ALMOST_ASCII}", 1))
     plain = graph.add("RegexFullMatch", lower, pattern=f"(?s){_CAPITALS}")
     all_plain = graph.add("ReduceMin", graph.cast(plain, INT64), keepdims=0)
     return graph.either(
@@ -133,12 +136,12 @@ def _lower(graph: Graph, words: Value, pattern: str) -> Value:
     lower = graph.add("Where", graph.add("Equal", known, nothing), characters, known)
     # A capital sigma at the end of a word has a lower case of its own.
     after = graph.add("Slice", characters, np.array([1]), np.array([2**31]), np.array([1]))
-    blank = graph.add("Slice", flat, np.array([0]), np.array([2**31]))
-    after = graph.concat([after, graph.reshape(_emptied(graph, blank), -1, 1)])
+    empty = _emptied(graph, flat)
+    after = graph.concat([after, graph.reshape(empty, -1, 1)])
     sigma = graph.add("Equal", characters, np.array(["Σ"], dtype=object))
     ends = graph.add("And", sigma, graph.add("Equal", after, nothing))
     lower = graph.add("Where", ends, np.array([_FINAL_SIGMA], dtype=object), lower)
-    joined = graph.joined_texts(lower, _emptied(graph, flat))
+    joined = graph.joined_texts(lower, empty)
     # The lower case of one Turkish capital ends in a sign that is no letter, and parts words.
     again = _split(graph, joined, pattern)
     rows = graph.add("Shape", words, end=1)

@@ -120,13 +120,18 @@ _FIELDS: Final = (
 )
 
 
+_DOUBLES: Final = ("nodes_splits", "leaf_weights")
+
+
 def _node(
     graph: Graph, joined: dict[str, Array], members: list[float], targets: int, value: Value
 ) -> Value:
     attributes: dict[str, Any] = {
-        name: array.astype(np.int64).tolist() for name, array in joined.items()
+        name: array.astype(np.int64).tolist()
+        for name, array in joined.items()
+        if name not in _DOUBLES
     }
-    for name in ("nodes_splits", "leaf_weights"):
+    for name in _DOUBLES:
         attributes[name] = helper.make_tensor(
             "", TensorProto.DOUBLE, joined[name].shape, joined[name]
         )
