@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.serving.importing.errors import CannotCompile
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ROWS: Final = 256
 """Rows that are made up where no examples were given."""
+
+_BOOSTERS: Final = (Kind.XGBOOST, Kind.LIGHTGBM)
 
 _LARGEST: Final = 2 << 30
 """Bytes of a protobuf message; larger models would need their weights in a file of their own."""
@@ -53,6 +56,10 @@ def _compiled(kind: Kind, native: Any) -> Any:
             from portico.serving.importing.compilers.sklearn import compile_sklearn
 
             return compile_sklearn(native.estimator, native.signature)
+        case Kind.XGBOOST | Kind.LIGHTGBM:
+            from portico.serving.importing.compilers.boosters import compile_booster, ensemble_of
+
+            return compile_booster(ensemble_of(native.path), native.signature)
         case Kind.PYTHON:
             raise CannotCompile("a Python function has no equal in ONNX")
         case _:
@@ -65,6 +72,11 @@ def plausible_rows(kind: Kind, native: Any, signature: Signature) -> Tensors:
         from portico.serving.importing.examples import examples_for
 
         return examples_for(native.signature, native.estimator, ROWS)
+    if kind in _BOOSTERS:
+        from portico.serving.importing.compilers.boosters import ensemble_of, rows_of_booster
+
+        with contextlib.suppress(CannotCompile, ImportError):
+            return rows_of_booster(ensemble_of(native.path), ROWS)
     return generated(signature, example(signature), ROWS)
 
 
@@ -79,6 +91,10 @@ def thresholds_of(kind: Kind, native: Any, signature: Signature) -> Mapping[str,
     Returns:
         thresholds by the name of the feature.
     """
+    if kind in _BOOSTERS:
+        from portico.serving.importing.compilers.boosters import ensemble_of, thresholds_of_booster
+
+        return thresholds_of_booster(ensemble_of(native.path), signature)
     if kind is not Kind.SKLEARN:
         return {}
     from portico.serving.importing.thresholds import split_thresholds

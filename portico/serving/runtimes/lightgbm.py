@@ -34,6 +34,7 @@ class LightGBMModel:
     platform = "lightgbm_text"
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.path = path
         model = read_lightgbm(read_model_file(path), path.name)
         try:
             self._booster = lightgbm.Booster(model_str=model.text)

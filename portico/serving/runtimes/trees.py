@@ -7,7 +7,6 @@ and checked here before a library sees them, and what is read serves the compile
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -111,14 +110,6 @@ class Ensemble:
     slope: float = 1.0
     zero_is_missing: frozenset[int] = frozenset()
     weights: NDArray[Any] | None = None
-
-    def with_trees(self, trees: Sequence[Tree], groups: Sequence[int]) -> Ensemble:
-        """Return the same with trees."""
-        return dataclasses.replace(self, trees=trees, tree_groups=groups)
-
-    def with_weights(self, weights: NDArray[Any]) -> Ensemble:
-        """Return the same with a linear model."""
-        return dataclasses.replace(self, weights=weights)
 
     def thresholds(self) -> dict[int, NDArray[Any]]:
         """Return the sorted distinct split thresholds by column; categories are none."""

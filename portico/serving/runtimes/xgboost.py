@@ -35,7 +35,9 @@ class XGBoostModel:
     platform = "xgboost_json"
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.path = path
         model = read_xgboost(read_model_file(path), path.name)
+        self._threads = threads
         self._task = model.ensemble.task
         self._rounds = (0, model.iterations or 0)
         # Trees are asked without a lock; the linear booster of the library is not made for that.
@@ -81,7 +83,7 @@ class XGBoostModel:
                 x, iteration_range=self._rounds, predict_type=kind, missing=np.nan
             )
         with self._lock:
-            matrix = xgboost.DMatrix(x, missing=np.nan)
+            matrix = xgboost.DMatrix(x, missing=np.nan, nthread=self._threads)
             return self._booster.predict(matrix, output_margin=margins)  # type: ignore[no-any-return]
 
 

@@ -6,9 +6,9 @@ what it reads, so it is given a document that is made here of what was checked.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -55,14 +55,14 @@ _OBJECTIVES: Final = {
     "multi:softprob": (Task.MULTICLASS, Link.SOFTMAX),
     "multi:softmax": (Task.MULTICLASS, Link.SOFTMAX),
 }
-_LOGIT_BASE: Final = frozenset({"reg:logistic", "binary:logistic", "binary:logitraw"})
+_LOGIT_BASE: Final = frozenset({"reg:logistic", "binary:logistic"})
 """Objectives whose base score is a probability; those with the link EXP keep its exponential."""
 
 _ROOT_PARENT: Final = 2_147_483_647
 _MAX_CATEGORY: Final = 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class XGBoostFile:
     """A model that was read.
 
@@ -186,9 +186,10 @@ class _Reader:
             "boosted_rounds": _whole(booster["model"].get("boosted_rounds", 0), 1 << 31, "rounds"),
             "weights": weights,
         }
-        return self._file(
-            ensemble.with_weights(weights.reshape(shape)), {"model": model, "name": "gblinear"}
-        )
+        # The linear booster adds the first base score to every margin.
+        base = np.full_like(ensemble.base, ensemble.base[0])
+        ensemble = dataclasses.replace(ensemble, base=base, weights=weights.reshape(shape))
+        return self._file(ensemble, {"model": model, "name": "gblinear"})
 
     def _trees(self, booster: dict[str, Any], ensemble: Ensemble) -> XGBoostFile:
         is_dart = booster["name"] == "dart"
@@ -221,7 +222,9 @@ class _Reader:
         gbtree: dict[str, Any] = {"model": clean, "name": "gbtree"}
         if is_dart:
             gbtree = {"gbtree": gbtree, "name": "dart", "weight_drop": weights}
-        ensemble = ensemble.with_trees([tree for tree, _ in read][:last], groups.tolist()[:last])
+        ensemble = dataclasses.replace(
+            ensemble, trees=[tree for tree, _ in read][:last], tree_groups=groups.tolist()[:last]
+        )
         return self._file(ensemble, gbtree, _categories(model.get("cats")), iterations)
 
     def _bounds(self, model: dict[str, Any], trees: int) -> Integers:
