@@ -13,10 +13,10 @@ from time import perf_counter, thread_time
 from typing import Final, NamedTuple
 
 import numpy as np
+from portico.serving.gate import Gate
 from prometheus_client import CollectorRegistry
 
 from portico.serving.card import ModelCard
-from portico.serving.gate import Gate
 from portico.serving.metrics import PredictionMetrics
 from portico.serving.predictions import Prediction, Recorder
 from portico.serving.recorder import PredictionLog, Retention

@@ -93,7 +93,7 @@ def _add(reading: Reading, sample: Sample) -> None:
             reading.models[labels["model"]].run[float(labels["le"])] += value
         case "portico_queue_rows":
             reading.models[labels["model"]].queued += value
-        case "portico_shed_total":
+        case "portico_shed_total" if labels["reason"] == "queue_full":
             reading.models[labels["model"]].shed += value
 
 

@@ -90,6 +90,10 @@ def model_description(served: ServedModel) -> Schema:
     signature = served.signature
     return {
         "platform": served.platform,
+        "batching": {
+            "max_rows": 0 if served.batching else served.card.batching.max_rows,
+            "why_not": served.batching or None,
+        },
         "takes": "picture" if signature.image else "rows",
         "row": row_schema(signature),
         "answer": answer_schema(signature),

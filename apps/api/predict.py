@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from apps.shell.models import fail_prediction
 from middleware.body_input import read_body
 from portico.serving.answers import Answer, answers_of
 from portico.serving.codecs.json_tensors import ANY_JSON, decode_json, refuse_repeated_keys
@@ -54,10 +55,8 @@ def predict(served: ServedModel, prediction: Prediction) -> PredictResponse:
         ran = perf_counter()
         answers = answers_of(served.signature, outputs)
         prediction.encode = perf_counter() - ran
-    except UnsupportedMediaType:
-        raise  # Nothing was asked yet.
     except Exception as error:
-        served.fail(prediction, error)
+        fail_prediction(served, prediction, error)
         raise
     served.complete(prediction)
     request_id = request.environ.get("portico.request_id", "")

@@ -12,6 +12,7 @@ from middleware.error_shape import error_response
 from portico.serving.errors import (
     ArtefactError,
     ArtefactNotAllowed,
+    Cancelled,
     DeadlineExceeded,
     InvalidInput,
     ModelFailed,
@@ -48,12 +49,16 @@ STATUS: Final[dict[type[ServingError], int]] = {
     ModelUnavailable: 503,
     QueueFull: 503,
     DeadlineExceeded: 504,
+    Cancelled: 499,
     ModelFailed: 500,
     StorageUnavailable: 503,
     ArtefactError: 503,
     ArtefactNotAllowed: 503,
 }
-"""The HTTP status of each failure that serving reports on purpose (RFC 9110, section 15)."""
+"""The HTTP status of each failure that serving reports on purpose (RFC 9110, section 15).
+
+499 is in no RFC; the metrics count requests so whose client left before the answer, and nginx does.
+"""
 
 _CODES: Final = {
     400: "bad_request",

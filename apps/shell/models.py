@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from flask import request
+from werkzeug.exceptions import HTTPException
 
+from portico.serving.errors import InvalidInput
 from portico.serving.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -28,11 +31,45 @@ def answering(catalogue: Catalogue, name: str, version: str | None = None) -> Se
 
 
 def begin_prediction(served: ServedModel, environ: WSGIEnvironment) -> Prediction:
-    """Begin the prediction of a request, and note it for what is written about the request."""
+    """Begin the prediction of a request, and note it for what is written about the request.
+
+    Whoever begins it sees that it is completed or failed.
+
+    Raises:
+        InvalidInput: ``X-Request-Timeout`` is no number of seconds.
+    """
     identity = environ.get("portico.identity")
     who = "" if identity is None else str(identity)
-    environ["portico.prediction"] = prediction = Prediction(served.name, served.version, who)
+    prediction = Prediction(served.name, served.version, who)
+    environ["portico.prediction"] = prediction
+    prediction.client = environ.get("gunicorn.socket")
+    if "HTTP_X_REQUEST_TIMEOUT" in environ:
+        try:
+            prediction.timeout = _timeout(environ["HTTP_X_REQUEST_TIMEOUT"])
+        except InvalidInput as error:
+            served.fail(prediction, error)
+            raise
     return prediction
+
+
+def fail_prediction(served: ServedModel, prediction: Prediction, error: Exception) -> None:
+    """Complete a prediction that ``error`` has ended, be it one of HTTP: a body that is none."""
+    if isinstance(error, HTTPException):
+        prediction.outcome = "invalid"
+        served.complete(prediction)
+    else:
+        served.fail(prediction, error)
+
+
+def _timeout(text: str) -> float:
+    """Read the seconds that a client gives its request to come to its turn."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= TIMEOUT_MAX:
+        raise InvalidInput.at("X-Request-Timeout", "must be a number of seconds above 0")
+    return seconds
 
 
 def prediction_headers(prediction: Prediction) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from flask import request
 
-from apps.shell.models import begin_prediction
+from apps.shell.models import begin_prediction, fail_prediction
 from apps.ui.fields import problems_by_feature
 from portico.serving.answers import Answer, ClassAnswer, TensorAnswer, ValueAnswer, answers_of
 from portico.serving.codecs.rows import tensors_from_form
@@ -116,7 +116,7 @@ def ask(served: ServedModel) -> Outcome:
         problems = problems_by_feature(signature, error.details)
         return Outcome(values, error=error, problems=problems)
     except Exception as error:
-        served.fail(prediction, error)
+        fail_prediction(served, prediction, error)
         raise
     served.complete(prediction)
     milliseconds = (perf_counter() - started) * 1000

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from flask import request
 
-from apps.shell.models import begin_prediction
+from apps.shell.models import begin_prediction, fail_prediction
 from portico.serving.answers import Answer, ClassAnswer, ValueAnswer, answers_of
 from portico.serving.codecs.rows import tensors_from_csv
 from portico.serving.errors import InvalidInput, ModelFailed
@@ -104,7 +104,7 @@ def score(served: ServedModel, text: str) -> Scored:
     try:
         scored = _scored(served, prediction, text)
     except Exception as error:
-        served.fail(prediction, error)
+        fail_prediction(served, prediction, error)
         if isinstance(error, ModelFailed):
             log.error("model_raised", model=served.name, exc_info=error.__cause__)
         raise

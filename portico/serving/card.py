@@ -93,8 +93,8 @@ class LimitsCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What one worker lets this model hold.
 
     Attributes:
-        queue_rows: rows that may run and wait at once; more are refused with 503.
-        concurrency: runs at once; None leaves it to the number of threads.
+        queue_rows: rows that may wait at once; more are refused with 503.
+        concurrency: runs at once; None leaves it to the runtime and the number of threads.
         deadline: seconds that a request may wait for its turn; later is 504.
     """
 
@@ -117,6 +117,18 @@ class LogCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024
 
 
+class BatchingCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Whether rows of several requests may run together, and how many.
+
+    Attributes:
+        enabled: false keeps every request by itself.
+        max_rows: of one run; a request with more runs by itself.
+    """
+
+    enabled: bool = True
+    max_rows: Positive = 64
+
+
 class ModelCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole of ``model.toml``; every key is optional."""
 
@@ -128,6 +140,7 @@ class ModelCard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     image: ImageCard | None = None
     limits: LimitsCard = msgspec.field(default_factory=LimitsCard)
     log: LogCard = msgspec.field(default_factory=LogCard)
+    batching: BatchingCard = msgspec.field(default_factory=BatchingCard)
 
 
 def read_card(folder: Path) -> ModelCard:

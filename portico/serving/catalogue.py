@@ -152,7 +152,7 @@ class Catalogue:
         allowance: which files may execute code.
         metrics: where predictions are counted.
         threads: threads that one run may use.
-        concurrency: runs of one model at once, where its card leaves it open.
+        concurrency: threads that answer requests in this process.
         recorder_of: gives what each version hands its predictions to.
         store: has the files of the versions that a follower brings.
     """

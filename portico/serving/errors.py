@@ -12,6 +12,7 @@
     ├── ModelUnavailable        known, but loading or failed to load
     ├── QueueFull               the model's queue has no room for these rows
     ├── DeadlineExceeded        no turn came within the request's deadline
+    ├── Cancelled               the client left before its turn came
     ├── ModelFailed             the model raised on a valid request
     ├── StorageUnavailable      the gateway's own database cannot be used now
     └── ArtefactError           a model file cannot be served
@@ -117,6 +118,12 @@ class DeadlineExceeded(ServingError):
     """The request waited for its turn as long as it may."""
 
     code = "deadline_exceeded"
+
+
+class Cancelled(ServingError):
+    """The client left before its turn came, so nobody reads this."""
+
+    code = "cancelled"
 
 
 class ModelFailed(ServingError):

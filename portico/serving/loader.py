@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from portico.serving.artefacts import Artefact, sha256_of
+from portico.serving.batch_safety import why_not_together
 from portico.serving.card import describe, read_card
 from portico.serving.codecs.image_fit import with_image
 from portico.serving.errors import ArtefactError
-from portico.serving.gate import Gate
 from portico.serving.golden import Golden, trial_row
 from portico.serving.manifest import GOLDEN, Manifest, read_manifest
 from portico.serving.runtimes.registry import open_runtime
@@ -54,7 +54,7 @@ class Loader:
         allowance: which files may execute code.
         metrics: where predictions are counted.
         threads: threads that one run may use.
-        concurrency: runs of one model at once, where its card leaves it open.
+        concurrency: threads that answer requests in this process.
         recorder_of: gives what each version hands its predictions to.
         artefacts: has the folders of the version store; None where there is none.
     """
@@ -91,9 +91,10 @@ class Loader:
     def _open_path(self, artefact: Artefact) -> Loaded:
         file = artefact.file()
         runtime = open_runtime(file, self._threads, self._allowance)
-        signature = runtime.signature
-        served = self._served(artefact, artefact.folder, runtime, signature, sha256_of(file))
-        return Loaded(served, trial_row(served.signature), file.stat().st_size)
+        sha = sha256_of(file)
+        golden = trial_row(runtime.signature)
+        served = self._served(artefact, artefact.folder, runtime, runtime.signature, golden, sha)
+        return Loaded(served, golden, file.stat().st_size)
 
     def _open_record(self, record: VersionRecord) -> Loaded:
         if self._artefacts is None:
@@ -106,24 +107,33 @@ class Loader:
         golden = Golden.load(folder / GOLDEN) if GOLDEN in manifest.files else trial_row(signature)
         if golden.outputs:
             golden.check(runtime)
-        served = self._served(record, folder, runtime, signature, manifest.files[manifest.entry])
+        sha = manifest.files[manifest.entry]
+        served = self._served(record, folder, runtime, signature, golden, sha)
         size = sum((folder / name).stat().st_size for name in manifest.files)
         return Loaded(served, golden, size, manifest)
 
     def _served(
-        self, source: Source, folder: Path, runtime: Runtime, signature: Signature, sha256: str
+        self,
+        source: Source,
+        folder: Path,
+        runtime: Runtime,
+        signature: Signature,
+        golden: Golden,
+        sha256: str,
     ) -> ServedModel:
         card = read_card(folder)
+        described = describe(with_image(signature, card), card)
         meter = self._metrics.meter(source.model, str(source.version))
         served = ServedModel(
             name=source.model,
             version=str(source.version),
             sha256=sha256,
             card=card,
-            signature=describe(with_image(signature, card), card),
+            signature=described,
             runtime=runtime,
-            gate=Gate(card.limits, self._concurrency, meter.waiting),
             meter=meter,
+            batching=why_not_together(runtime, described, card, golden),
+            threads=self._concurrency,
         )
         if self._recorder_of is not None:
             served.recorder = self._recorder_of(served)

@@ -19,8 +19,15 @@ STAGE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
 ROW_BUCKETS: Final = (1, 4, 16, 64, 256, 1024)
 
-OUTCOMES: Final = ("ok", "invalid", "shed", "deadline", "failed")
-"""``ok`` answered; ``invalid`` refused as 4xx; ``shed`` queue full; ``failed`` the model raised."""
+OUTCOMES: Final = ("ok", "invalid", "shed", "deadline", "cancelled", "failed")
+"""What becomes of a prediction.
+
+``ok`` answered; ``invalid`` refused as 4xx; ``shed`` queue full; ``deadline`` no turn in time;
+``cancelled`` the client left while it waited; ``failed`` the model raised.
+"""
+
+SHED_REASONS: Final = {"shed": "queue_full", "deadline": "deadline", "cancelled": "cancelled"}
+"""From the outcomes of requests that never ran to why they did not."""
 
 
 class Tally(Protocol):
@@ -61,7 +68,6 @@ class ModelMeter:
 
     Attributes:
         waiting: shows the rows that wait.
-        shed: counts a request that found the queue full.
     """
 
     __slots__ = (
@@ -71,8 +77,8 @@ class ModelMeter:
         "_queue",
         "_rows",
         "_run",
+        "_shed",
         "_together",
-        "shed",
         "waiting",
     )
 
@@ -89,7 +95,10 @@ class ModelMeter:
             for outcome in OUTCOMES
         }
         self.waiting = metrics.queue_rows.labels(model)
-        self.shed = metrics.shed.labels(model, "queue_full").inc
+        self._shed = {
+            outcome: tally.adder(metrics.shed.labels(model, reason))
+            for outcome, reason in SHED_REASONS.items()
+        }
 
     def count(self, prediction: Prediction) -> None:
         """Count a completed prediction: its outcome, and each stage that it came through."""
@@ -100,10 +109,13 @@ class ModelMeter:
         self._together(self._rows, rows)
 
     def _count(self, prediction: Prediction) -> None:
-        self._outcomes[prediction.outcome](1.0)
+        outcome = prediction.outcome
+        self._outcomes[outcome](1.0)
+        if outcome in self._shed:
+            self._shed[outcome](1.0)
         if prediction.decode:
             self._decode(prediction.decode)
-        if prediction.queue:
+        if prediction.queue or prediction.run:
             self._queue(prediction.queue)
         if prediction.run:
             self._run(prediction.run)
@@ -151,7 +163,7 @@ class PredictionMetrics:
         )
         self.shed = Counter(
             "portico_shed_total",
-            "Requests refused at once.",
+            "Requests that were not run.",
             ("model", "reason"),
             registry=registry,
         )

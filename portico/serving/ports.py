@@ -15,6 +15,13 @@ class Runtime(Protocol):
     platform: str
     """``<project>_<format>`` as the protocol's model metadata names it."""
 
+    concurrency: int | None
+    """Runs at once that make sense, unless ``model.toml`` says otherwise; None for any number.
+
+    One that holds the interpreter while it runs, or starts threads of its own, says 1: what comes
+    meanwhile is then run together.
+    """
+
     signature: Signature
     """As the artefact alone tells it, before ``model.toml`` adds to it."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -35,11 +36,13 @@ class Prediction:
         batch_rows: of the run that answered it, with rows of other requests.
         decode, queue, run, encode: seconds of each stage.
         outcome: ok, or one of :data:`portico.serving.metrics.OUTCOMES`.
+        timeout: seconds that the client gives it to come to its turn.
+        client: the socket that the request came on, until it is completed; None where unknown.
     """
 
     __slots__ = (
-        "at", "batch_rows", "decode", "encode", "id", "inputs", "model", "outcome", "outputs",
-        "queue", "rows", "run", "version", "who",
+        "at", "batch_rows", "client", "decode", "encode", "id", "inputs", "model", "outcome",
+        "outputs", "queue", "rows", "run", "timeout", "version", "who",
     )  # fmt: skip
 
     def __init__(self, model: str, version: str, who: str) -> None:
@@ -54,6 +57,8 @@ class Prediction:
         self.batch_rows = 0
         self.decode = self.queue = self.run = self.encode = 0.0
         self.outcome = "ok"
+        self.timeout = TIMEOUT_MAX
+        self.client: Any = None
 
 
 Recorder: TypeAlias = "Callable[[Prediction], None]"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from portico.serving.errors import DeadlineExceeded, InvalidInput, QueueFull
+from portico.serving.batcher import Batcher
+from portico.serving.errors import Cancelled, DeadlineExceeded, InvalidInput, QueueFull
 
 if TYPE_CHECKING:
     from portico.serving.card import ModelCard
-    from portico.serving.gate import Gate
     from portico.serving.metrics import ModelMeter
     from portico.serving.ports import Runtime
     from portico.serving.predictions import Prediction, Recorder
@@ -33,10 +33,11 @@ class ServedModel:
         recorder: is handed each prediction that has come to its end; None where nobody keeps them.
         last_used: arrival of the prediction completed last, or when it was loaded; seconds since
             the epoch.
+        batching: why rows of several requests never run together; empty where they do.
     """
 
     __slots__ = (
-        "__weakref__", "_closing", "_first_input", "_gate", "_is_batched", "_runtime", "card",
+        "__weakref__", "_batcher", "_closing", "_first_input", "_is_batched", "batching", "card",
         "last_used", "meter", "name", "platform", "recorder", "sha256", "signature", "version",
     )  # fmt: skip
 
@@ -49,8 +50,9 @@ class ServedModel:
         card: ModelCard,
         signature: Signature,
         runtime: Runtime,
-        gate: Gate,
         meter: ModelMeter,
+        batching: str = "",
+        threads: int = 8,
         recorder: Recorder | None = None,
     ) -> None:
         self.name = name
@@ -61,8 +63,8 @@ class ServedModel:
         self.platform = runtime.platform
         self.meter = meter
         self.recorder = recorder
-        self._runtime = runtime
-        self._gate = gate
+        self.batching = batching
+        self._batcher = Batcher(runtime, card, meter, batches=not batching, threads=threads)
         self._is_batched = signature.is_batched
         self._first_input = signature.inputs[0].name
         self.last_used = time()
@@ -76,6 +78,11 @@ class ServedModel:
         """What a person calls the model."""
         return self.card.title or self.name
 
+    @property
+    def concurrency(self) -> int:
+        """Runs at once in this process."""
+        return self._batcher.concurrency
+
     def infer(self, prediction: Prediction, outputs: tuple[str, ...] | None = None) -> Tensors:
         """Run the model on the prediction's inputs, as one run, and return its outputs.
 
@@ -86,12 +93,13 @@ class ServedModel:
         Raises:
             QueueFull: there is no room for these rows now.
             DeadlineExceeded: no turn came in time.
+            Cancelled: the client has gone meanwhile.
             ModelRefused: the model does not accept these values.
             ModelFailed: the model raised.
         """
         inputs: Tensors = prediction.inputs  # type: ignore[assignment] # Who asks has decoded them.
         prediction.rows = rows = len(inputs[self._first_input]) if self._is_batched else 1
-        prediction.outputs = result = self._run(prediction, inputs, rows, outputs)
+        prediction.outputs = result = self._batcher.run(prediction, inputs, rows, outputs)
         return result
 
     def infer_rows(self, prediction: Prediction, at_once: int | None = None) -> Tensors:
@@ -115,6 +123,7 @@ class ServedModel:
     def complete(self, prediction: Prediction) -> None:
         """Count a prediction that has come to its end, and hand it to the recorder."""
         self.last_used = prediction.at
+        prediction.client = None
         self.meter.count(prediction)
         if self.recorder is not None:
             self.recorder(prediction)
@@ -123,55 +132,37 @@ class ServedModel:
         """Complete a prediction that ``error`` has ended."""
         match error:
             case QueueFull():
-                self.meter.shed()
                 prediction.outcome = "shed"
             case DeadlineExceeded():
                 prediction.outcome = "deadline"
+            case Cancelled():
+                prediction.outcome = "cancelled"
             case InvalidInput():
                 prediction.outcome = "invalid"
             case _:
                 prediction.outcome = "failed"
         self.complete(prediction)
 
-    def queued_rows(self) -> int:
-        """Rows that run or wait now."""
-        return self._gate.rows
-
     def close(self) -> None:
         """Free the artefact now. No ``infer`` follows."""
         self._closing()
-
-    def _run(
-        self, prediction: Prediction, inputs: Tensors, rows: int, outputs: tuple[str, ...] | None
-    ) -> Tensors:
-        """Take a turn and run; the times of several runs add up."""
-        arrived = perf_counter()
-        self._gate.enter(rows)
-        started = perf_counter()
-        prediction.queue += started - arrived
-        try:
-            result = self._runtime.run(inputs, outputs)
-        finally:
-            self._gate.leave(rows)
-        prediction.run += perf_counter() - started
-        prediction.batch_rows = rows
-        self.meter.rows(rows)
-        return result
 
     def _in_parts(
         self, prediction: Prediction, inputs: Tensors, rows: int, at_once: int
     ) -> Tensors:
         if rows <= at_once:
-            return self._run(prediction, inputs, rows, None)
+            return self._batcher.run(prediction, inputs, rows, None)
         parts = [
-            self._run(prediction, part, len(next(iter(part.values()))), None)
+            self._batcher.run(prediction, part, len(next(iter(part.values()))), None)
             for start in range(0, rows, at_once)
             for part in [{name: a[start : start + at_once] for name, a in inputs.items()}]
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _row_by_row(self, prediction: Prediction, inputs: Tensors, rows: int) -> Tensors:
-        answers = [self._run(prediction, self._single(inputs, row), 1, None) for row in range(rows)]
+        answers = [
+            self._batcher.run(prediction, self._single(inputs, row), 1, None) for row in range(rows)
+        ]
         return {
             spec.name: self._stacked(spec.name, [answer[spec.name] for answer in answers])
             for spec in self.signature.outputs

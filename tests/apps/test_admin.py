@@ -241,7 +241,7 @@ def test_figures_are_those_of_the_metrics(
     for _ in range(1234):
         count(meter)
     for _ in range(7):
-        meter.shed()
+        count(meter, "shed")
     text = operator.get("/admin/", buffered=True).text
     assert re.search(r'data-label="Since start"[^>]*><span>1,234<', text)
     assert re.search(r'data-label="Refused, full"[^>]*><span>7<', text)

@@ -250,7 +250,7 @@ def test_when_the_model_cannot_answer_the_page_says_so_and_keeps_the_values(
     def fail(*_: Any) -> Any:
         raise error
 
-    runtime = catalogue.served("houses")._runtime
+    runtime = catalogue.served("houses")._batcher._runtime
     monkeypatch.setattr(runtime, "run", fail)
     answer = client.post("/models/houses", data={"rooms": "3", "town": "Ulm"})
     assert answer.status_code == status

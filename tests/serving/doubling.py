@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portico.serving.gate import Gate
 from prometheus_client import CollectorRegistry
 
 from portico.serving.card import ModelCard
-from portico.serving.gate import Gate
 from portico.serving.metrics import PredictionMetrics
 from portico.serving.predictions import Prediction
 from portico.serving.service import ServedModel

@@ -262,7 +262,7 @@ def test_the_old_version_is_closed_when_the_last_request_is_done(shop: Shop) -> 
     worker = shop.worker(idle=0.0)
     held = worker.catalogue.served("m")
     closed: list[bool] = []
-    weakref.finalize(held._runtime, closed.append, True)
+    weakref.finalize(held._batcher._runtime, closed.append, True)
     shop.promote(2)
     soon(lambda: worker.state(1) is State.AVAILABLE)
     assert says(held) == 10, "a request that has begun is answered by the version it began with"

@@ -32,6 +32,7 @@ class LightGBMModel:
     """
 
     platform = "lightgbm_text"
+    concurrency: int | None = None
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path = path

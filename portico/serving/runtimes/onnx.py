@@ -59,6 +59,7 @@ class ONNXModel:
     """
 
     platform = "onnx_onnxv1"
+    concurrency: int | None = None
 
     def __init__(self, path: Path, threads: int) -> None:
         self._session = _open(path, threads)

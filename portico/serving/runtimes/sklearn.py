@@ -88,6 +88,7 @@ class SklearnModel:
     """
 
     platform = "sklearn_joblib"
+    concurrency: int | None = 1
 
     def __init__(self, data: bytes, name: str) -> None:
         self._estimator = _load(data, name)

@@ -33,6 +33,7 @@ class XGBoostModel:
     """
 
     platform = "xgboost_json"
+    concurrency: int | None = None
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path = path
