@@ -135,7 +135,9 @@ def create_gateway(
     builtin: dict[str, WSGIApplication] = {
         "home": front,
         "ui": ui.create_app(site, catalogue),
-        "api": compressible(api.create_app(site, catalogue)),
+        "api": compressible(
+            api.create_app(site, catalogue, predictions.store, nobody_is_known=settings.is_local)
+        ),
         "v2": compressible(oip.create_app(site, catalogue)),
         "admin": console,
         "account": account.create_app(site, accounts),

@@ -9,22 +9,40 @@ from flask import render_template, request
 from apps.api.json_answer import json_answer
 from apps.api.openapi import model_description, openapi_document
 from apps.api.predict import predict
+from apps.api.predictions import add_prediction_routes
 from apps.shell.app import new_app, root_url
 from apps.shell.models import answering, begin_prediction, prediction_headers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
     from flask.typing import ResponseReturnValue
 
     from apps.shell.site import Site
     from portico.serving.catalogue import Catalogue, Model, Version
+    from portico.serving.predictions import PredictionStore
 
 
-def create_app(site: Site, catalogue: Catalogue) -> Flask:
-    """Build the API's application, to be mounted at ``/api``."""
+def create_app(
+    site: Site,
+    catalogue: Catalogue,
+    predictions: Callable[[], PredictionStore],
+    *,
+    nobody_is_known: bool = False,
+) -> Flask:
+    """Build the API's application, to be mounted at ``/api``.
+
+    Args:
+        site: what all apps know of the gateway.
+        catalogue: the models.
+        predictions: returns the prediction log.
+        nobody_is_known: see :func:`apps.api.predictions.add_prediction_routes`.
+    """
     app = new_app(__name__, site)
     app.url_map.strict_slashes = False
     _add_model_routes(app, catalogue)
+    add_prediction_routes(app, predictions, nobody_is_known=nobody_is_known)
     _add_description_routes(app, site, catalogue)
     return app
 

@@ -128,6 +128,16 @@ class PredictionLog:
 
         return record
 
+    def store(self) -> PredictionStore:
+        """Return the log that is written, opened once.
+
+        Raises:
+            StorageUnavailable: it cannot be opened now.
+        """
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
+
     def flush(self) -> None:
         """Write what waits, in the calling thread; what cannot be written waits for next time."""
         with self._flushing:
@@ -188,7 +198,7 @@ class PredictionLog:
             self._drop(self._capacity)
             return
         try:
-            self._opened().write(self._unwritten)
+            self.store().write(self._unwritten)
         except StorageUnavailable as error:
             self._wait(error)
             return
@@ -220,12 +230,7 @@ class PredictionLog:
         if monotonic() < self._next_prune:
             return
         self._next_prune = monotonic() + PRUNE_SECONDS
-        self._opened().prune(time() - self._retention.seconds, self._retention.bytes)
-
-    def _opened(self) -> PredictionStore:
-        if self._store is None:
-            self._store = self._open_store()
-        return self._store
+        self.store().prune(time() - self._retention.seconds, self._retention.bytes)
 
 
 def _size_of(signature: Signature) -> Callable[[Prediction], int]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from werkzeug.test import TestResponse
 
+    from portico.serving.predictions import PredictionStore
+
 SITE = Site("Models of ours")
 
 FLOWERS = """
@@ -188,3 +190,8 @@ def picture(kind: str = "png", colour: str = "white") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (6, 6), colour).save(file, kind)
     return file.getvalue()
+
+
+def no_log() -> PredictionStore:
+    """Stand where a prediction log would be opened, in tests that must not need one."""
+    raise AssertionError("nothing here asks the prediction log")

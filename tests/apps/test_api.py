@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the tests train their models with scikit-learn")
 pytest.importorskip("onnx", reason="the tests make their models with onnx")
 
-from api_models import SITE, client_of, load, picture
+from api_models import SITE, client_of, load, no_log, picture
 from prometheus_client import CollectorRegistry
 
 from apps.api import create_app, oip
@@ -43,7 +43,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture
 def client(catalogue: Catalogue) -> Client:
-    return client_of(create_app(SITE, catalogue))
+    return client_of(create_app(SITE, catalogue, no_log))
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def test_a_model_that_loads_says_when_to_come_back(tmp_path: Path) -> None:
     metrics = PredictionMetrics(CollectorRegistry())
     catalogue = Catalogue([artefact], Allowance(tmp_path / "allowed.json"), metrics)
     for app, path in (
-        (create_app(SITE, catalogue), "/models/slow/predict"),
+        (create_app(SITE, catalogue, no_log), "/models/slow/predict"),
         (oip.create_app(SITE, catalogue), "/models/slow/infer"),
     ):
         answer = client_of(app).post(path, json={})
