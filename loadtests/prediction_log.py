@@ -13,7 +13,6 @@ from time import perf_counter, thread_time
 from typing import Final, NamedTuple
 
 import numpy as np
-from portico.serving.gate import Gate
 from prometheus_client import CollectorRegistry
 
 from portico.serving.card import ModelCard
@@ -48,6 +47,7 @@ class Nothing:
     """A runtime that is never run; the predictions are made by hand."""
 
     platform = "nothing"
+    concurrency: int | None = None
     signature = Signature((INPUT,), OUTPUTS, features_of([INPUT]))
 
     def run(self, inputs: Tensors, outputs: tuple[str, ...] | None) -> Tensors:
@@ -101,7 +101,6 @@ def _served(metrics: PredictionMetrics) -> ServedModel:
         card=card,
         signature=runtime.signature,
         runtime=runtime,
-        gate=Gate(card.limits, 1, meter.waiting),
         meter=meter,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portico.serving.gate import Gate
 from prometheus_client import CollectorRegistry
 
 from portico.serving.card import ModelCard
@@ -27,6 +26,7 @@ class Times:
     """Multiplies its input."""
 
     platform = "test_times"
+    concurrency: int | None = None
     signature = Signature((INPUT,), (OUTPUT,), features_of([INPUT]), answer_of([OUTPUT]))
 
     def __init__(self, factor: float = 2.0) -> None:
@@ -56,7 +56,6 @@ def serve(
         card=card,
         signature=runtime.signature,
         runtime=runtime,
-        gate=Gate(card.limits, 1, meter.waiting),
         meter=meter,
     )
 
