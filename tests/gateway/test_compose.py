@@ -77,8 +77,8 @@ class Whole:
         module = getattr(compose, name)
         real = module.create_app
 
-        def create_app(*arguments: Any) -> Any:
-            made = real(*arguments)
+        def create_app(*arguments: Any, **options: Any) -> Any:
+            made = real(*arguments, **options)
             self.flasks["v2" if name == "oip" else name] = getattr(made, "_fallback", made)
             return made
 
