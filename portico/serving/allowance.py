@@ -45,7 +45,7 @@ class Allowance:
             in_folder = artefact.parent.name.isdecimal()
             short = "/".join(artefact.parts[-3:]) if in_folder else artefact.name
             raise ArtefactNotAllowed(
-                f"'{short}' is a pickle, which executes code when opened, and its content was not "
+                f"'{short}' executes code when it is opened, and its content was not "
                 "allowed; if you trust it, allow it with: portico models allow PATH"
             )
         return data

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIXES: Final = (
-    ".onnx", ".joblib", ".pkl", ".pickle", ".skops", ".json", ".ubj", ".txt",
+    ".onnx", ".joblib", ".pkl", ".pickle", ".skops", ".json", ".ubj", ".txt", ".py",
 )  # fmt: skip
 """File name endings of artefacts that can be served."""
 
-_SHARED: Final = {".json": b"{", ".txt": b"tree"}
+_SHARED: Final = {".json": b"{", ".txt": b"tree", ".py": b""}
 """Those of them that other files have as well, and how models begin; a version's is ``model``."""
 
-PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops"})
+PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops", ".py"})
 """Those of them that execute code when they are opened."""
 
 CARD_NAME: Final = "model.toml"
@@ -52,6 +52,9 @@ class Artefact:
         if self.path.is_file():
             return self.path
         files = sorted(p for p in self.path.iterdir() if _is_artefact(p))
+        code = [file for file in files if file.suffix == ".py"]
+        if code:  # What lies beside it is the code's own.
+            return code[0]
         if len(files) == 1:
             return files[0]
         what = f"{len(files)} model files, not one" if files else "no model file"

@@ -40,6 +40,8 @@ def open_runtime(path: Path, threads: int, allowance: Allowance) -> Runtime:
     try:
         return opener(path, threads, allowance)
     except ImportError as error:
+        if not extra:
+            raise
         raise ArtefactError(
             f"'{path.name}' needs {error.name}: pip install 'portico[{extra}]'"
         ) from error
@@ -73,6 +75,12 @@ def _lightgbm(path: Path, threads: int, _: Allowance) -> Runtime:
     return LightGBMModel(path, threads)
 
 
+def _python(path: Path, _: int, allowance: Allowance) -> Runtime:
+    from portico.serving.runtimes.python import PythonModel
+
+    return PythonModel(allowance.read(path), path.resolve())
+
+
 _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]] = {
     ".onnx": (_onnx, ""),
     ".joblib": (_sklearn, "sklearn"),
@@ -82,5 +90,6 @@ _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]
     ".json": (_xgboost, "xgboost"),
     ".ubj": (_xgboost, "xgboost"),
     ".txt": (_lightgbm, "lightgbm"),
+    ".py": (_python, ""),
 }
 """From ending to what opens it, and the extra that brings its framework."""
