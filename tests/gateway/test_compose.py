@@ -154,9 +154,9 @@ def operator(whole: Whole, password: str) -> Client:
 # Every route of every application.
 
 
-def routes(flask: Flask) -> list[tuple[str, str]]:
+def routes(flask: Flask, prediction: str) -> list[tuple[str, str]]:
     """Return method and path of each rule, filled with names that are there."""
-    known = {"name": "iris", "version": "1"}
+    known = {"name": "iris", "version": "1", "prediction": prediction}
     found = []
     for rule in flask.url_map.iter_rules():
         values = known
@@ -171,9 +171,12 @@ def routes(flask: Flask) -> list[tuple[str, str]]:
 def test_every_route_keeps_to_wsgi_and_answers(whole: Whole, operator: Client) -> None:
     prefixes = {"home": ""} | {n: f"/{n}" for n in ("ui", "api", "v2", "admin", "account")}
     assert set(whole.flasks) == set(prefixes)
+    row = operator.get("/api/models/iris").json["example"]  # type: ignore[index]
+    prediction = operator.post("/api/models/iris/predict", json=row).headers["X-Prediction-ID"]
+    whole.gateway._predictions.flush()
     asked = 0
     for name, prefix in prefixes.items():
-        for method, path in routes(whole.flasks[name]):
+        for method, path in routes(whole.flasks[name], prediction):
             if name == "account" and method == "POST":
                 continue  # Who is logged in is needed by other tests.
             answer = operator.open(f"{prefix}{path}", method=method)
