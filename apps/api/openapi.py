@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from apps.api.openapi_predictions import prediction_paths
 from apps.api.predict import CSV, FORM, IMAGES, JSON, takes_many
 from apps.api.schemas import (
     Schema,
@@ -68,6 +69,7 @@ def openapi_document(title: str, root: str, models: Sequence[Model]) -> Schema:
     paths: dict[str, Schema] = {
         "/api/models": {"get": _list_operation()},
         "/v2": {"get": _v2_operation("Server metadata", "serverMetadata", GENERAL)},
+        **prediction_paths(GENERAL),
     }
     schemas: dict[str, Schema] = {"Error": ERROR}
     for model in models:

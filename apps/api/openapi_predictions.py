@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from apps.api.predictions import LARGEST_LABEL, LONGEST_LABEL
+
 _ID: Final = {
     "name": "prediction",
     "in": "path",
@@ -11,7 +13,12 @@ _ID: Final = {
     "description": "What the answer's header `X-Prediction-ID` gave.",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{12}-[0-9a-f]{1,15}$"},
 }
-_LABEL: Final = {"type": ["string", "number", "boolean", "null"], "maxLength": 1000}
+_LABEL: Final = {
+    "type": ["string", "number", "boolean", "null"],
+    "maxLength": LONGEST_LABEL,
+    "minimum": -LARGEST_LABEL,
+    "maximum": LARGEST_LABEL,
+}
 _FEEDBACK: Final = {
     "type": "object",
     "required": ["right", "label", "who", "time"],

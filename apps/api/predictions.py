@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from flask import request
@@ -12,8 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from apps.api.json_answer import json_answer
 from middleware.body_input import read_body
-from portico.serving.codecs.json_tensors import decode_json
-from portico.serving.errors import InvalidInput
+from portico.serving.codecs.json_tensors import decode_json, refuse_repeated_keys
 from portico.serving.predictions import Feedback
 from portico.serving.tensors import Datatype
 
@@ -30,11 +29,23 @@ LONGEST_LABEL: Final = 1000
 """Characters of a label in feedback."""
 
 
+LARGEST_LABEL: Final = 2**53 - 1
+"""Of a label that is a number: no program reads it as another one (RFC 7493, section 2.2)."""
+
+_BOUNDS: Final = msgspec.Meta(ge=-LARGEST_LABEL, le=LARGEST_LABEL)
+
+
 class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
     """What feedback says; ``label`` is what would have been right."""
 
     right: bool
-    label: str | int | float | bool | None = None
+    label: (
+        Annotated[str, msgspec.Meta(max_length=LONGEST_LABEL)]
+        | Annotated[int, _BOUNDS]
+        | Annotated[float, _BOUNDS]
+        | bool
+        | None
+    ) = None
 
 
 _DECODER: Final = msgspec.json.Decoder(FeedbackBody)
@@ -67,9 +78,9 @@ def add_prediction_routes(
 
     @app.post("/predictions/<prediction>/feedback")
     def feedback(prediction: str) -> ResponseReturnValue:
-        body: FeedbackBody = decode_json(read_body(request.environ), _DECODER)
-        if isinstance(body.label, str) and len(body.label) > LONGEST_LABEL:
-            raise InvalidInput.at("label", f"is longer than {LONGEST_LABEL} characters")
+        sent = read_body(request.environ)
+        body: FeedbackBody = decode_json(sent, _DECODER)
+        refuse_repeated_keys(sent)
         found = find(prediction)
         given = Feedback(found.id, body.right, body.label, _who(), time.time())
         open_store().add_feedback(given)

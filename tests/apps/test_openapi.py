@@ -66,6 +66,11 @@ def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
             yield method, path, operation
 
 
+def at_hand(document: Document) -> Iterator[tuple[str, str, Document]]:
+    """Yield what can be asked as it stands: a single prediction has to be made first."""
+    return (found for found in operations(document) if "{" not in found[1])
+
+
 def schemas(node: Any, key: str = "") -> Iterator[Document]:
     """Yield every schema of the document, wherever it stands."""
     if isinstance(node, dict):
@@ -86,7 +91,7 @@ def test_the_document_has_the_parts_that_openapi_demands(document: Document) -> 
     for method, path, operation in operations(document):
         assert path.startswith("/")
         assert method in ("get", "post")
-        assert "200" in operation["responses"]
+        assert {"200", "201"} & operation["responses"].keys()
         for status, response in operation["responses"].items():
             assert re.fullmatch(r"[1-5]\d\d", status)
             assert "description" in response or "$ref" in response
@@ -136,7 +141,7 @@ def test_every_example_fits_its_schema_and_is_answered_as_described(
     document: Document, client: Client
 ) -> None:
     sent = 0
-    for method, path, operation in operations(document):
+    for method, path, operation in at_hand(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             if "example" not in content:
                 assert kind == FORM or kind.startswith("image/"), path
@@ -179,7 +184,7 @@ def test_pictures_are_answered_in_each_form_that_is_described(
 
 
 def test_what_takes_no_body_is_answered_as_described(document: Document, client: Client) -> None:
-    for method, path, operation in operations(document):
+    for method, path, operation in at_hand(document):
         if method == "get":
             answer = client.get(path)
             assert answer.status_code == 200, path

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("jsonschema_rs", reason="it comes with schemathesis")
+
+import jsonschema_rs
 from api_models import SITE, client_of
 
 from apps.api import create_app
+from apps.api.openapi_predictions import prediction_paths
 from portico.accounts.identity import Identity, Role
 from portico.serving.predictions import Prediction
 from portico.serving.segments import segment_of, stacks_of
@@ -133,6 +138,9 @@ def test_feedback_is_shown_with_the_prediction(
         (b'{"label": "a"}', "body"),
         (b'{"right": true, "lable": "a"}', "body"),
         (b'{"right": true, "label": {}}', "label"),
+        (b'{"right": true, "right": false}', "body"),
+        (b'{"right": true, "label": 9007199254740993}', "label"),
+        (b'{"right": true, "label": 1e300}', "label"),
         (b'{"right": true, "label": "' + b"a" * 1001 + b'"}', "label"),
     ],
 )
@@ -150,3 +158,14 @@ def test_what_is_no_feedback_is_refused(
 @pytest.mark.parametrize("unknown", ["1", "0123456789ab-1", "..", "%00", "ü"])
 def test_an_unknown_prediction_is_404(client: Client, unknown: str) -> None:
     assert get(client, unknown, OPERATOR).status_code == 404
+
+
+def test_answers_are_as_described(client: Client, store: DatabasePredictionStore) -> None:
+    made, paths = logged(store), prediction_paths("log")
+    path = f"/predictions/{made}/feedback"
+    said = client.post(path, json={"right": False, "label": 3.5}, environ_overrides=as_who(ADA))
+    shown, feedback = paths.values()
+    for answer, operation in ((said, feedback["post"]), (get(client, made), shown["get"])):
+        described = operation["responses"][str(answer.status_code)]["content"]
+        schema = described["application/json"]["schema"]
+        jsonschema_rs.Draft202012Validator(schema).validate(answer.json)
