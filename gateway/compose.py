@@ -247,12 +247,17 @@ def _resolved(rule: str, settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> dict[str, str]:
-    """Return the rules of single paths: probes, and logging in and out, are for anybody."""
+    """Return the rules of single paths.
+
+    Probes, and logging in and out, are for anybody; the model repository is for operators, even
+    where the protocol is open.
+    """
     probes = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
     open_paths = (*probes, LOGIN_PATH, "/account/logout")
     return {
         **dict.fromkeys(open_paths, "open"),
         "/static/": "open",
+        "/v2/repository/": settings.access.admin,
         "/metrics": _resolved(settings.access.metrics, settings),
     }
 

@@ -12,6 +12,7 @@ from flask import Response, request
 
 from apps.api.infer import JSON_LENGTH, InferRoute, infer
 from apps.api.json_answer import json_answer
+from apps.api.repository import add_repository_routes
 from apps.shell.app import new_app
 from apps.shell.models import answering, begin_prediction, prediction_headers
 from middleware.body_input import read_body
@@ -38,6 +39,7 @@ def create_app(site: Site, catalogue: Catalogue) -> InferRoute:
     app.url_map.strict_slashes = False  # The protocol's paths answer with and without a slash.
     _add_server_routes(app, catalogue)
     _add_model_routes(app, catalogue)
+    add_repository_routes(app, catalogue)
     return InferRoute(catalogue, app)
 
 

@@ -415,6 +415,26 @@ def test_the_server_tells_what_it_is(v2: Client) -> None:
         assert told["extensions"] == ["binary_tensor_data"]
 
 
+def test_the_repository_lists_every_version_and_what_is_wrong_with_it(v2: Client) -> None:
+    def index(**request: Any) -> list[dict[str, str]]:
+        answer = v2.post("/repository/index", **request)
+        assert (answer.status_code, answer.content_type) == (200, "application/json")
+        listed: list[dict[str, str]] = json.loads(answer.data)
+        return listed
+
+    flowers = [entry for entry in index() if entry["name"] == "my flowers"]
+    assert [(e["version"], e["state"]) for e in flowers] == [
+        ("3", "UNAVAILABLE"), ("2", "READY"), ("1", "READY"),
+    ]  # fmt: skip
+    assert "cannot be opened as ONNX" in flowers[0]["reason"]
+    assert flowers[1]["reason"] == ""
+    ready = index(json={"ready": True})
+    assert {entry["state"] for entry in ready} == {"READY"}
+    assert ready == [entry for entry in index(json={}) if entry["state"] == "READY"]
+    refused = v2.post("/repository/index", json={"ready": 1})
+    assert [where for where, _ in problems(refused)] == ["ready"]
+
+
 def test_health_is_told_in_both_ways_that_clients_read(v2: Client) -> None:
     for path in ("/health/live", "/health/live/"):
         assert answer_of(v2.get(path)) == {"live": True}

@@ -193,6 +193,16 @@ def test_every_route_keeps_to_wsgi_and_answers(whole: Whole, operator: Client) -
     assert asked > 60
 
 
+def test_the_model_repository_is_for_operators_though_the_protocol_is_open(
+    client: Client, operator: Client
+) -> None:
+    assert client.get("/v2").status_code == 200
+    check_error(client.post("/v2/repository/index"), 401, "login_required")
+    assert {entry["state"] for entry in operator.post("/v2/repository/index").json} == {"READY"}
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    check_error(operator.post("/v2/repository/index", headers=elsewhere), 403, "cross_origin")
+
+
 def check_error(answer: TestResponse, status: int, code: str | None = None) -> dict[str, Any]:
     """Hold an error to its one shape."""
     assert answer.status_code == status, answer.text

@@ -9,10 +9,17 @@ import numpy as np
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 
-def request(name: str, data: np.ndarray, datatype: str, field: str = "x") -> InferRequest:
+def request(
+    name: str, data: np.ndarray, datatype: str, field: str = "x", binary: bool = False
+) -> InferRequest:
     given = InferInput(field, list(data.shape), datatype)
-    given.set_data_from_numpy(data, binary_data=False)
-    return InferRequest(model_name=name, infer_inputs=[given], request_id="42")
+    given.set_data_from_numpy(data, binary_data=binary)
+    return InferRequest(
+        model_name=name,
+        infer_inputs=[given],
+        request_id="42",
+        parameters={"binary_data_output": True} if binary else None,
+    )
 
 
 async def refusal(client: InferenceRESTClient, base: str, asked: InferRequest) -> str:
@@ -43,6 +50,13 @@ async def main(host: str) -> None:
             name = f"identity-{datatype.lower()}"
             values = np.array([[1, 0], [0, 1]], dtype)
             answer = await client.infer(base, request(name, values, datatype), name)
+            assert np.array_equal(answer.outputs[0].as_numpy(), values)
+
+        for datatype, dtype in {"FP16": np.float16, "FP32": np.float32, "UINT8": np.uint8}.items():
+            name = f"identity-{datatype.lower()}"
+            values = np.array([[1, 0], [0, 1]], dtype)
+            asked = request(name, values, datatype, binary=True)
+            answer = await client.infer(base, asked, name)
             assert np.array_equal(answer.outputs[0].as_numpy(), values)
 
         assert "petals" in await refusal(client, base, request("iris", flowers, "FP32", "petals"))
