@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (
     ".onnx", ".joblib", ".pkl", ".pickle", ".skops", ".json", ".ubj", ".txt", ".py",
+    ".remote.toml",
 )  # fmt: skip
 """File name endings of artefacts that can be served."""
 

@@ -81,6 +81,12 @@ def _python(path: Path, _: int, allowance: Allowance) -> Runtime:
     return PythonModel(allowance.read(path), path.resolve())
 
 
+def _remote(path: Path, _: int, __: Allowance) -> Runtime:
+    from portico.serving.runtimes.remote import RemoteModel
+
+    return RemoteModel(path)
+
+
 _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]] = {
     ".onnx": (_onnx, ""),
     ".joblib": (_sklearn, "sklearn"),
@@ -91,5 +97,6 @@ _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]
     ".ubj": (_xgboost, "xgboost"),
     ".txt": (_lightgbm, "lightgbm"),
     ".py": (_python, ""),
+    ".remote.toml": (_remote, ""),
 }
 """From ending to what opens it, and the extra that brings its framework."""
