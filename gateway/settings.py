@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_artefacts(cls, artefacts: SecretStr) -> SecretStr:
         url = artefacts.get_secret_value()
-        if url and not re.match(r"[a-z][a-z0-9+.-]*://.", url):
+        if url and not re.match(r"file:///.|(?!file:)[a-z][a-z0-9+.-]*://.", url):
             raise ValueError("must be a URL such as s3://bucket/prefix or file:///path/to/folder")
         return artefacts
 

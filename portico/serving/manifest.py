@@ -8,6 +8,7 @@ vouches for all of it.
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -137,12 +138,14 @@ def read_manifest(folder: Path, digest: str | None = None) -> Manifest:
         ArtefactError: a file is missing, or its content is not what was imported.
     """
     manifest = peek_manifest(folder, digest)
-    for name, expected in manifest.files.items():
+    for name in file_names(manifest):
         try:
             found = sha256_of(folder / name)
         except FileNotFoundError:
             raise ArtefactError(f"'{name}' of the version is missing") from None
-        if found != expected:
+        except OSError as error:
+            raise ArtefactError(f"'{name}' cannot be read: {error.strerror}") from error
+        if found != manifest.files[name]:
             raise _changed(name)
     return manifest
 
@@ -167,6 +170,19 @@ def peek_manifest(folder: Path, digest: str | None = None) -> Manifest:
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise _changed(MANIFEST)
     return manifest
+
+
+def file_names(manifest: Manifest) -> list[str]:
+    """Return the names of a version's files, without the manifest.
+
+    Raises:
+        ArtefactError: a name leads out of the version's folder.
+    """
+    for name in manifest.files:
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise ArtefactError(f"'{name}' in {MANIFEST} is no name of a file of the version")
+    return [*manifest.files]
 
 
 def _changed(name: str) -> ArtefactError:

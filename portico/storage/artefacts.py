@@ -14,11 +14,11 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from portico.serving.errors import ArtefactError
-from portico.serving.manifest import MANIFEST, Manifest, read_manifest
+from portico.serving.manifest import MANIFEST, file_names, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,18 +47,12 @@ class LocalArtefacts:
             ArtefactError: no room, a file that is not what the manifest says, or the store's
                 folder cannot be written.
         """
-        target = self._path(digest)
-        with _failures_told("be written"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sweep()
-            if target.exists():
-                return
-            manifest = read_manifest(folder, digest)
-            with self.new_folder() as new:
-                for name in files_of(manifest):
-                    _copy(folder / name, new / name)
-                read_manifest(new, digest)
-                self.take(new, digest)
+        if self.holds(digest):
+            return
+        manifest = read_manifest(folder, digest)
+        with self.filling(digest) as new:
+            for name in (*file_names(manifest), MANIFEST):
+                _copy(folder / name, new / name)
 
     def fetch(self, digest: str) -> Path:
         """Return a local folder with the version's files; the caller checks them.
@@ -66,23 +60,20 @@ class LocalArtefacts:
         Raises:
             ArtefactError: it is not there.
         """
-        path = self._path(digest)
-        if not path.is_dir():
-            raise ArtefactError(f"the artefact store holds no version with digest {digest[:12]}")
-        return path
+        if not self.holds(digest):
+            raise not_held(digest)
+        return self._folder / digest
 
     def remove(self, digest: str) -> None:
         """Remove a folder; one that is not there is no error."""
-        path = self._path(digest)
-        with _failures_told("be written"):
-            if path.exists():
-                with self.new_folder() as grave, suppress(FileNotFoundError):
-                    path.rename(grave / digest)
+        if self.holds(digest):
+            with _failures_told(), self._new_folder() as grave, suppress(FileNotFoundError):
+                (self._folder / digest).rename(grave / digest)
 
     def digests(self) -> frozenset[str]:
         """Return the digests of all folders."""
-        with _failures_told("be read"), suppress(FileNotFoundError):
-            return frozenset(p.name for p in self._folder.iterdir() if _DIGEST.fullmatch(p.name))
+        with _failures_told(), suppress(FileNotFoundError):
+            return frozenset(path.name for path in self._folder.iterdir() if is_digest(path.name))
         return frozenset()
 
     def sweep(self) -> None:
@@ -92,9 +83,39 @@ class LocalArtefacts:
             with suppress(OSError), _closing(_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)):
                 shutil.rmtree(path)
 
+    def holds(self, digest: str) -> bool:
+        """Tell whether a folder is there."""
+        return (self._folder / checked(digest)).is_dir()
+
     @contextmanager
-    def new_folder(self) -> Iterator[Path]:
-        """Give a temporary folder that is removed at the end, unless it was taken."""
+    def filling(self, digest: str) -> Iterator[Path]:
+        """Give a folder for the files of a version; at the end they are checked, and there.
+
+        Raises:
+            ArtefactError: no room, what was written is not what the manifest says, or the store's
+                folder cannot be written.
+        """
+        with _failures_told():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.sweep()
+            with self._new_folder() as new:
+                yield new
+                read_manifest(new, digest)
+                self._take(new, digest)
+
+    @contextmanager
+    def alone(self, digest: str) -> Iterator[None]:
+        """Wait until nobody else on this machine is here with this digest."""
+        with _failures_told():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = self._folder / f".lock-{checked(digest)}"
+            with _closing(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+
+    @contextmanager
+    def _new_folder(self) -> Iterator[Path]:
+        """Give a temporary folder that is removed at the end, unless it was renamed."""
         path, descriptor = self._make_locked()
         try:
             yield path
@@ -112,19 +133,26 @@ class LocalArtefacts:
                     return path, descriptor
                 os.close(descriptor)
 
-    def take(self, new: Path, digest: str) -> None:
+    def _take(self, new: Path, digest: str) -> None:
         """Make a temporary folder the one of a version, durably; one that is there stays."""
-        for path in [new, *(p for p in new.rglob("*") if p.is_dir())]:
+        for path in [*new.rglob("*"), new]:
             _sync(path)
         try:
-            new.rename(self._path(digest))
+            new.rename(self._folder / digest)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         _sync(self._folder)
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / checked(digest)
+
+def not_held(digest: str) -> ArtefactError:
+    """Return the error of a store that lacks a folder."""
+    return ArtefactError(f"the artefact store holds no version with digest {digest[:12]}")
+
+
+def is_digest(name: str) -> bool:
+    """Tell whether a name is a sha256 in hex."""
+    return _DIGEST.fullmatch(name) is not None
 
 
 def checked(digest: str) -> str:
@@ -133,37 +161,23 @@ def checked(digest: str) -> str:
     Raises:
         ArtefactError: it is no sha256 in hex.
     """
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise ArtefactError(f"'{digest[:80]}' is no digest of a version: a sha256 in hex is")
     return digest
 
 
-def files_of(manifest: Manifest) -> list[str]:
-    """Return the names of a version's files, the manifest last.
-
-    Raises:
-        ArtefactError: a name leads out of the version's folder.
-    """
-    for name in manifest.files:
-        parts = PurePosixPath(name).parts
-        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
-            raise ArtefactError(f"'{name}' in {MANIFEST} is no name of a file of the version")
-    return [*(name for name in manifest.files if name != MANIFEST), MANIFEST]
-
-
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file durably; links are not followed, so that nothing else is copied."""
+    """Copy a file; links are not followed, so that nothing else is copied."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as reading, target.open("xb") as writing:
         os.fchmod(writing.fileno(), 0o600)
         shutil.copyfileobj(reading, writing, 1024 * 1024)
-        writing.flush()
-        os.fsync(writing.fileno())
 
 
-def _sync(folder: Path) -> None:
-    with _closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as descriptor:
+def _sync(path: Path) -> None:
+    """Make a file or folder durable."""
+    with _closing(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
         os.fsync(descriptor)
 
 
@@ -191,10 +205,17 @@ def _lock(folder: Path, how: int) -> int:
 
 
 @contextmanager
-def _failures_told(what: str) -> Iterator[None]:
+def _failures_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise ArtefactError("no space left for the version in the artefact store") from error
-        raise ArtefactError(f"the artefact store cannot {what}: {error.strerror}") from error
+        raise failure(error) from error
+
+
+def failure(error: OSError) -> ArtefactError:
+    """Return what tells of a failure of the system, without its paths."""
+    if error.errno in _NO_SPACE:
+        return ArtefactError("no space left for the version in the artefact store")
+    return ArtefactError(
+        f"the artefact store cannot be used: {error.strerror or type(error).__name__}"
+    )

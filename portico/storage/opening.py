@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from portico.accounts.ports import AccountStore
@@ -19,6 +20,7 @@ DATABASE: Final = "portico.db"
 """File of the database in the state folder."""
 
 _SQLITE: Final = "sqlite:///"
+_FILE: Final = "file://"
 
 
 def database_url(state: Path, database: str = "") -> str:
@@ -100,9 +102,15 @@ def open_artefacts(url: str, state: Path) -> ArtefactStore:
     """Open the artefact store; nothing is read or made before its first use.
 
     Args:
-        url: empty for a folder of the state folder.
+        url: as fsspec writes it; empty for a folder of the state folder.
         state: the state folder.
     """
     from portico.storage.artefacts import LocalArtefacts
 
-    return LocalArtefacts(state / "artefacts")
+    if not url:
+        return LocalArtefacts(state / "artefacts")
+    if url.startswith(_FILE):
+        return LocalArtefacts(Path(unquote(url.removeprefix(_FILE))))
+    from portico.storage.remote_artefacts import RemoteArtefacts
+
+    return RemoteArtefacts(url, state / "cache")

@@ -320,7 +320,7 @@ def test_artefacts_lie_behind_a_url(url: str) -> None:
     assert load_settings(artefacts=url).artefacts.get_secret_value() == url
 
 
-@pytest.mark.parametrize("url", ["s3cret", "/srv/s3cret", "s3://", "://s3cret"])
+@pytest.mark.parametrize("url", ["s3cret", "/srv/s3cret", "s3://", "://s3cret", "file://s3cret"])
 def test_artefacts_that_cannot_be_are_refused_without_repeating_them(url: str) -> None:
     said = refusal(artefacts=url)
     assert said.startswith("artefacts: must be a URL such as s3://")

@@ -6,16 +6,20 @@ import signal
 import stat
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 
 from portico.serving.artefacts import sha256_of
 from portico.serving.errors import ArtefactError
 from portico.serving.manifest import MANIFEST, Manifest, Source, read_manifest, write_manifest
 from portico.storage.artefacts import LocalArtefacts
+from portico.storage.opening import open_artefacts
+from portico.storage.remote_artefacts import RemoteArtefacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +53,11 @@ def version(tmp_path: Path) -> tuple[str, Path]:
     return make_version(folder), folder
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ArtefactStore:
-    return LocalArtefacts(tmp_path / "state" / "artefacts")
+@pytest.fixture(params=["", "file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtefactStore:
+    """Each kind of store: in the state folder, in a folder elsewhere, and behind fsspec."""
+    urls = {"": "", "file": f"file://{tmp_path}/else where", "memory": f"memory://{uuid.uuid4()}"}
+    return open_artefacts(urls[request.param], tmp_path / "state")
 
 
 def test_an_empty_store_holds_nothing(store: ArtefactStore) -> None:
@@ -141,7 +147,7 @@ def test_no_name_leads_out_of_the_folder(store: ArtefactStore, tmp_path: Path, n
         folder,
         Manifest(model="m", platform="p", entry="e", files=files, signature={}, source=source),
     )
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtefactError, match="no name of a file"):
         store.put(digest, folder)
     assert store.digests() == frozenset()
 
@@ -165,14 +171,15 @@ def test_everything_is_its_owners_alone(version: tuple[str, Path], tmp_path: Pat
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
-def test_a_link_is_not_followed(version: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_link_is_not_followed(
+    store: ArtefactStore, version: tuple[str, Path], tmp_path: Path
+) -> None:
     digest, folder = version
     (folder / "model.onnx").rename(tmp_path / "elsewhere.onnx")
     (folder / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
-    store = LocalArtefacts(tmp_path / "artefacts")
     with pytest.raises(ArtefactError):
         store.put(digest, folder)
-    assert list((tmp_path / "artefacts").iterdir()) == []
+    assert store.digests() == frozenset()
 
 
 KILLED = """
@@ -263,3 +270,141 @@ def test_a_folder_that_cannot_be_written_is_told_without_its_path(
     with pytest.raises(ArtefactError, match="artefact store") as caught:
         store.put(digest, folder)
     assert str(tmp_path) not in caught.value.message
+
+
+# Behind fsspec.
+
+
+@pytest.fixture
+def bucket() -> str:
+    return f"memory://{uuid.uuid4()}/prefix"
+
+
+def in_bucket(bucket: str, name: str = "") -> tuple[fsspec.AbstractFileSystem, str]:
+    files, root = fsspec.core.url_to_fs(bucket)
+    return files, f"{root}/{name}"
+
+
+def test_what_one_machine_puts_another_fetches(
+    bucket: str, version: tuple[str, Path], tmp_path: Path
+) -> None:
+    digest, folder = version
+    here, there = (RemoteArtefacts(bucket, tmp_path / name) for name in ("here", "there"))
+    here.put(digest, folder)
+    assert there.digests() == {digest}
+    found = there.fetch(digest)
+    assert found.parent == tmp_path / "there"
+    read_manifest(found, digest)
+
+
+def test_what_was_fetched_is_there_while_the_store_is_not(
+    bucket: str, version: tuple[str, Path], tmp_path: Path
+) -> None:
+    digest, folder = version
+    RemoteArtefacts(bucket, tmp_path / "cache").put(digest, folder)
+    RemoteArtefacts(bucket, tmp_path / "cache").fetch(digest)
+    gone = RemoteArtefacts("memory://elsewhere", tmp_path / "cache")
+    read_manifest(gone.fetch(digest), digest)
+
+
+def test_a_changed_file_in_the_cache_is_fetched_anew(
+    bucket: str, version: tuple[str, Path], tmp_path: Path
+) -> None:
+    digest, folder = version
+    store = RemoteArtefacts(bucket, tmp_path / "cache")
+    store.put(digest, folder)
+    (store.fetch(digest) / "model.onnx").write_bytes(b"other")
+    read_manifest(store.fetch(digest), digest)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", MANIFEST, "data/more.bin"])
+def test_what_was_changed_in_the_store_is_not_taken(
+    bucket: str, version: tuple[str, Path], tmp_path: Path, name: str
+) -> None:
+    digest, folder = version
+    store = RemoteArtefacts(bucket, tmp_path / "cache")
+    store.put(digest, folder)
+    files, path = in_bucket(bucket, f"{digest}/{name}")
+    files.pipe_file(path, files.cat_file(path) + b" ")
+    with pytest.raises(ArtefactError, match="changed after the import"):
+        store.fetch(digest)
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+def test_an_upload_that_was_cut_off_is_no_version_and_can_be_done_again(
+    bucket: str, version: tuple[str, Path], tmp_path: Path
+) -> None:
+    digest, folder = version
+    store = RemoteArtefacts(bucket, tmp_path / "cache")
+    files, path = in_bucket(bucket, f"{digest}/model.onnx")
+    files.makedirs(path.rpartition("/")[0])
+    files.pipe_file(path, b"half of")
+    assert store.digests() == frozenset()
+    with pytest.raises(ArtefactError, match="holds no version"):
+        store.fetch(digest)
+    store.put(digest, folder)
+    read_manifest(store.fetch(digest), digest)
+
+
+def test_the_manifest_is_written_last(
+    bucket: str, version: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, folder = version
+    files, _ = in_bucket(bucket)
+    written = []
+    put_file = type(files).put_file
+
+    def watched(self: object, source: str, target: str, **more: object) -> None:
+        written.append(Path(target).name)
+        put_file(self, source, target, **more)
+
+    monkeypatch.setattr(type(files), "put_file", watched)
+    RemoteArtefacts(bucket, tmp_path / "cache").put(digest, folder)
+    assert sorted(written) == sorted([MANIFEST, "model.onnx", "more.bin"])
+    assert written[-1] == MANIFEST
+
+
+def test_of_several_who_fetch_at_once_one_downloads(
+    bucket: str, version: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, folder = version
+    RemoteArtefacts(bucket, tmp_path / "cache").put(digest, folder)
+    files, _ = in_bucket(bucket)
+    read = []
+    cat_file = type(files).cat_file
+
+    def watched(self: object, path: str, *rest: object, **more: object) -> bytes:
+        read.append(path)
+        return bytes(cat_file(self, path, *rest, **more))
+
+    monkeypatch.setattr(type(files), "cat_file", watched)
+    stores = [RemoteArtefacts(bucket, tmp_path / "cache") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda store: store.fetch(digest), stores))
+    assert set(found) == {tmp_path / "cache" / digest}
+    assert len(read) == 1
+
+
+def test_a_full_disk_of_the_machine_that_fetches_is_told(
+    bucket: str, small_disk: Path, tmp_path: Path
+) -> None:
+    large = make_version(tmp_path / "large", b"l" * 500_000)
+    store = RemoteArtefacts(bucket, small_disk / "cache")
+    store.put(large, tmp_path / "large")
+    with pytest.raises(ArtefactError, match="no space left"):
+        store.fetch(large)
+    assert [path.name for path in (small_disk / "cache").iterdir() if path.is_dir()] == []
+
+
+def test_a_missing_backend_names_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ArtefactError, match="Install s3fs"):
+        open_artefacts("s3://bucket/prefix", tmp_path).fetch(NOWHERE)
+
+
+def test_an_unknown_backend_does_not_repeat_the_url(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="cannot be used") as caught:
+        open_artefacts("nosuch://s3cret@host/x", tmp_path).digests()
+    assert "s3cret" not in caught.value.message
