@@ -200,7 +200,7 @@ def _catalogue(
         metrics,
         threads=model_threads(settings),
         concurrency=settings.threads,
-        store=open_artefacts(settings.artefacts.get_secret_value(), settings.state),
+        store=open_artefacts(settings.artefacts_url, settings.state),
         recorder_of=predictions.recorder,
     )
 

@@ -238,6 +238,11 @@ class Settings(BaseSettings):
         return database_url(self.state, self.database.get_secret_value())
 
     @property
+    def artefacts_url(self) -> str:
+        """Where the artefact store is, as fsspec writes it; empty for the state folder."""
+        return self.artefacts.get_secret_value()
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the gateway: no other address, no proxy in front."""
         if self.trusted_proxies:

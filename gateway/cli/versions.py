@@ -12,7 +12,7 @@ from portico.serving.errors import UnknownModel, UnknownVersion
 from portico.serving.manifest import peek_manifest
 from portico.serving.versions import PRODUCTION, VersionState
 from portico.serving.workers import SILENCE, living, short_name
-from portico.storage.opening import database_url, has_versions, open_artefacts, open_versions
+from portico.storage.opening import has_versions, open_artefacts, open_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,7 +98,7 @@ class Stores:
 
 def has_stores(settings: Settings) -> bool:
     """Tell whether there is a catalogue, without making one."""
-    return has_versions(database_url(settings.state))
+    return has_versions(settings.database_url)
 
 
 def open_stores(settings: Settings) -> Stores:
@@ -111,8 +111,9 @@ def open_stores(settings: Settings) -> Stores:
         raise SettingsError(
             f"state: '{settings.state}' holds no versions; name the server's folder with --state"
         )
-    url = database_url(settings.state)
-    return Stores(open_versions(url), open_artefacts("", settings.state))
+    return Stores(
+        open_versions(settings.database_url), open_artefacts(settings.artefacts_url, settings.state)
+    )
 
 
 def takeover_in_words(takeover: Takeover, name: str, version: int) -> Iterator[str]:
