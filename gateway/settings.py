@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    server: Literal["gunicorn", "granian"] = Field(
+        default="gunicorn", description="What answers the port; granian is an extra, and faster."
+    )
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
     threads: int = Field(8, ge=1, le=256, description="Request threads in each worker.")
     graceful_timeout: float = Field(

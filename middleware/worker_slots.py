@@ -8,6 +8,8 @@ the values it finds there.
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
 import struct
@@ -48,6 +50,7 @@ class WorkerSlots:
         self._files: SlotFiles | None = None
         self._directory: Path | None = None
         self._restarts: Counter | None = None
+        self._lock: int | None = None
 
     @classmethod
     def of(cls, arbiter: object) -> WorkerSlots:
@@ -99,6 +102,31 @@ class WorkerSlots:
         """Make this process, a child just forked, write to the files of `slot`."""
         if self._files is not None:
             self._files.move(str(slot))
+
+    def claim(self) -> int:
+        """Enter the lowest slot that no living process holds, and return it.
+
+        For servers without hooks around the fork: each worker calls it once, in place of `assign`
+        and `enter`. The slot is held by a lock on a file, which ends with the process.
+        """
+        if self._directory is None:
+            raise LookupError("claim before prepare")
+        for slot in itertools.count():
+            lock = os.open(self._directory / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            break
+        self._lock = lock
+        was_held = os.fstat(lock).st_size > 0
+        os.write(lock, b"held")
+        self._clean(slot)
+        self.enter(slot)
+        if was_held and self._restarts is not None:
+            self._restarts.inc()
+        return slot
 
     def slot_of(self, worker: Worker) -> int:
         """Return the slot that `worker` was given.

@@ -6,11 +6,11 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway import process
+from gateway import granian, process
 from gateway.cli.main import settings_options
 from gateway.cli.options import allow_named_files, artefacts_of, settings_from
 from gateway.settings import SettingsError
@@ -25,21 +25,12 @@ if TYPE_CHECKING:
 @settings_options
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="TCP port to listen on.")
+@click.option("--server", help="gunicorn or granian.")
 @click.option("--workers", type=int, help="Worker processes.")
 @click.option("--threads", type=int, help="Request threads in each worker.")
-def command(
-    paths: tuple[Path, ...],
-    config: Path | None,
-    state: Path | None,
-    host: str | None,
-    port: int | None,
-    workers: int | None,
-    threads: int | None,
-) -> None:
+def command(paths: tuple[Path, ...], config: Path | None, **options: Any) -> None:
     """Serve models: a PATH is a model file, one model's folder, or a folder of models."""
-    settings = settings_from(
-        paths, config, state=state, host=host, port=port, workers=workers, threads=threads
-    )
+    settings = settings_from(paths, config, **options)
     artefacts_of(settings)
     _check_port(settings)
     for mount in settings.mounts:
@@ -47,7 +38,10 @@ def command(
     process.prepare_state(settings)
     allow_named_files(paths, settings)
     process.limit_native_threads(settings)
-    _run_gunicorn()
+    if settings.server == "granian":
+        granian.serve(settings)
+    else:
+        _run_gunicorn()
 
 
 def _check_port(settings: Settings) -> None:

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from loadtests.server import Server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["gunicorn", "granian"])
 def gateway(
-    demos: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    demos: tuple[Path, list[Path]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     """One gateway for all tests that only ask: demo models and small ones for every datatype."""
     folder, pickles = demos
     small = small_models.write_all(tmp_path_factory.mktemp("small"))
-    with portico(folder, small, allow=pickles, settings={"max_body_bytes": 2_000_000}) as server:
+    settings = {"max_body_bytes": 2_000_000, "server": request.param}
+    with portico(folder, small, allow=pickles, settings=settings) as server:
         yield server
 
 

@@ -135,6 +135,8 @@ def test_a_hangup_loses_no_request_under_light_load(iris_server):
 
 
 def test_a_worker_that_dies_is_replaced_and_nobody_else_notices(iris_server):
+    # The first may answer before the second is forked.
+    wait_until(lambda: len(iris_server.workers()) == 2, iris_server)
     first, second = iris_server.workers()
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: len(set(iris_server.workers()) - {first}) == 2, iris_server)

@@ -7,7 +7,9 @@ import textwrap
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import values
 
+from middleware.metrics_app import readable_registry, render_metrics
 from middleware.worker_slots import WorkerSlots
 
 
@@ -138,3 +140,28 @@ def test_a_file_that_was_left_half_made_does_not_break_the_next_worker(tmp_path)
     shown = run_generations(tmp_path, "counter_0.db")
     assert 'c_total{l="x"} 10.0' in shown
     assert "h_count 21.0" in shown
+
+
+def test_a_process_claims_the_lowest_slot_that_nobody_holds(tmp_path):
+    slots = WorkerSlots()
+    before = values.ValueClass
+    try:
+        slots.prepare(tmp_path)
+        told, hold = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(told[1], bytes([slots.claim()]))
+            os.read(hold[0], 1)
+            os._exit(0)
+        assert os.read(told[0], 1) == b"\x00"
+        assert slots.claim() == 1
+        os.write(hold[1], b"x")
+        os.waitpid(child, 0)
+        assert WorkerSlots.claim(slots) == 0
+        text = render_metrics(readable_registry(), "")[0].decode()
+        assert "portico_worker_restarts_total 1.0" in text
+    finally:
+        values.ValueClass = before
+        if slots._files:
+            slots._files.close()
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
