@@ -1,4 +1,4 @@
-"""What batching makes of a model that cannot be compiled, beside calling that model directly.
+"""What batching makes of a slow Python function, beside calling that function directly.
 
 ``python -m loadtests.batching [ROUNDS [SECONDS]]`` prints the figures of :func:`measure`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import runpy
 import sys
 import tempfile
 from dataclasses import astuple, dataclass
@@ -19,7 +20,7 @@ import numpy as np
 
 from loadtests import wrk
 from loadtests.server import portico
-from loadtests.slow_model import COLUMNS, SlowFunction, write_slow_model
+from loadtests.slow_model import COLUMNS, write_slow_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +40,7 @@ CONNECTIONS: Final = 64
 
 PATH: Final = "/v2/models/slow/infer"
 BODY: Final = json.dumps(
-    {
-        "inputs": [
-            {"name": "input", "shape": [1, COLUMNS], "datatype": "FP64", "data": [1.0] * COLUMNS}
-        ]
-    }
+    {"inputs": [{"name": "x", "shape": [1, COLUMNS], "datatype": "FP64", "data": [1.0] * COLUMNS}]}
 ).encode()
 
 
@@ -88,7 +85,7 @@ def measure(rounds: int, seconds: float) -> Batching:
         card = f"[batching]\nmax_rows = {MAX_ROWS}\n"
         model = write_slow_model(Path(folder) / "slow", card)
         for _ in range(rounds):
-            direct, alone = _direct_rate(seconds), _direct_seconds()
+            direct, alone = _direct_rate(model, seconds), _direct_seconds(model)
             settings = {"workers": WORKERS, "threads": THREADS}
             with portico(Path(folder) / "slow", settings=settings, allow=[model]) as server:
                 url = server.url + PATH
@@ -106,11 +103,11 @@ def _batches(metric: Callable[..., float]) -> tuple[float, float]:
     return metric("portico_batch_rows_sum"), metric("portico_batch_rows_count")
 
 
-def _direct_rate(seconds: float) -> float:
+def _direct_rate(model: Path, seconds: float) -> float:
     """Return the rows a second of full batches, in as many processes as there are workers."""
     spawn = multiprocessing.get_context("spawn")
     rates: Queue[float] = spawn.Queue()
-    processes = [spawn.Process(target=_call, args=(seconds, rates)) for _ in range(WORKERS)]
+    processes = [spawn.Process(target=_call, args=(model, seconds, rates)) for _ in range(WORKERS)]
     for process in processes:
         process.start()
     total = sum(rates.get(timeout=seconds + 60) for _ in processes)
@@ -119,24 +116,28 @@ def _direct_rate(seconds: float) -> float:
     return total
 
 
-def _call(seconds: float, rates: Queue[float]) -> None:
+def _call(model: Path, seconds: float, rates: Queue[float]) -> None:
     """Call the model with full batches, and tell how many rows a second that makes."""
-    model, batch, calls = SlowFunction(), _rows(MAX_ROWS), 0
+    predict, batch, calls = _function(model), _rows(MAX_ROWS), 0
     started = perf_counter()
     while perf_counter() - started < seconds:
-        model.predict(batch)
+        predict(batch)
         calls += 1
     rates.put(calls * MAX_ROWS / (perf_counter() - started))
 
 
-def _direct_seconds() -> float:
+def _direct_seconds(model: Path) -> float:
     """Return how long a call with one row takes."""
-    model, row, taken = SlowFunction(), _rows(1), []
+    predict, row, taken = _function(model), _rows(1), []
     for _ in range(50):
         started = perf_counter()
-        model.predict(row)
+        predict(row)
         taken.append(perf_counter() - started)
     return median(taken)
+
+
+def _function(model: Path) -> Callable[[Array], Array]:
+    return runpy.run_path(str(model))["predict"]  # type: ignore[no-any-return]
 
 
 def _rows(count: int) -> Array:

@@ -98,6 +98,9 @@ def test_a_model_tells_what_it_takes_and_gives(client: Client) -> None:
     told = answer_of(client.get(FLOWERS))
     assert told["takes"] == "rows"
     assert told["platform"] == "onnx_onnxv1"
+    assert told["batching"] == {"max_rows": 64, "why_not": None}
+    single = answer_of(client.get("/models/single"))["batching"]
+    assert single == {"max_rows": 0, "why_not": "the model takes one row at a time"}
     assert told["example"] == {"rows": [{"petal length (cm)": 4.5, "width": 0.5}]}
     length = told["row"]["properties"]["petal length (cm)"]
     assert (length["minimum"], length["maximum"]) == (0, 10)

@@ -164,12 +164,17 @@ def test_a_version_in_the_address_is_in_its_examples(client: Client) -> None:
 
 
 def test_the_facts_name_hash_features_tensors_and_limits(
-    client: Client, catalogue: Catalogue
+    client: Client, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = client.get("/models/houses/about").text
     served = catalogue.served("houses")
     for fact in (served.sha256, "sklearn_joblib", "Bonn, Ulm", "BYTES", "prediction", "4,096"):
         assert fact in text
+    assert "run together, 64 at most" in text
+    why = "output 'y' of a row changes with the rows beside it"
+    monkeypatch.setattr(served, "batching", why)
+    text = client.get("/models/houses/about").text
+    assert "never run together: output &#39;y&#39; of a row changes" in text
 
 
 @pytest.mark.parametrize("tab", ["", "/table", "/code", "/about"])

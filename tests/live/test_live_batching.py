@@ -50,7 +50,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def body(rows: int) -> bytes:
     data = [1] * (rows * COLUMNS)
-    tensor = {"name": "input", "shape": [rows, COLUMNS], "datatype": "FP64", "data": data}
+    tensor = {"name": "x", "shape": [rows, COLUMNS], "datatype": "FP64", "data": data}
     return json.dumps({"inputs": [tensor]}).encode()
 
 

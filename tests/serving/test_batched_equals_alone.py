@@ -97,6 +97,16 @@ def _lightgbm(path: Path) -> Tensors:
     return {}
 
 
+def _function(path: Path) -> Tensors:
+    (path / "model.py").write_text(
+        "import numpy as np\nfrom numpy.typing import NDArray\n\n"
+        "def predict(a: NDArray[np.float64], b: NDArray[np.str_]) -> NDArray[np.str_]:\n"
+        "    return np.array([f'{y} {x:g}' for x, y in zip(a, b)])\n"
+    )
+    words = np.array([[f"b{n}"] for n in range(POOL)], dtype=object)
+    return {"a": NUMBERS[:POOL, :1], "b": words}
+
+
 MAKERS: dict[str, Callable[[Path], Tensors]] = {
     "onnx with maps": _zipmap,
     "onnx of several inputs": _several,
@@ -104,6 +114,7 @@ MAKERS: dict[str, Callable[[Path], Tensors]] = {
     "scikit-learn over a frame": _frame,
     "xgboost": _xgboost,
     "lightgbm": _lightgbm,
+    "python": _function,
 }
 
 
