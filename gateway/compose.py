@@ -33,6 +33,7 @@ from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
 from portico.serving.errors import StorageUnavailable
 from portico.serving.follower import Follower
+from portico.serving.health import Health
 from portico.serving.metrics import PredictionMetrics
 from portico.serving.recorder import PredictionLog, Retention
 from portico.storage.opening import (
@@ -65,6 +66,7 @@ class Gateway:
         app: middleware and mounts.
         catalogue: the models that it serves.
         follower: keeps the catalogue at what the version store says.
+        health: checks what the catalogue has loaded.
         predictions: the log of what they were asked.
         history: what the console remembers of the last minutes.
         sink: where log lines go.
@@ -75,12 +77,14 @@ class Gateway:
         app: WSGIApplication,
         catalogue: Catalogue,
         follower: Follower,
+        health: Health,
         predictions: PredictionLog,
         history: History,
         sink: LogSink,
     ) -> None:
         self._app = app
         self._follower = follower
+        self._health = health
         self._predictions = predictions
         self._history = history
         self._sink = sink
@@ -99,6 +103,7 @@ class Gateway:
 
     def close(self) -> None:
         """Free the models and write out what is buffered."""
+        self._health.close()
         self._follower.close()
         self._predictions.close()
         self.catalogue.close()
@@ -161,7 +166,9 @@ def create_gateway(
     _tell_build(registry)
     follower = _follower(settings, catalogue)
     _load(catalogue, follower, settings.startup_wait)
-    return Gateway(app, catalogue, follower, predictions, history_of(console), sink)
+    health = Health(catalogue, settings.health_interval)
+    health.start()
+    return Gateway(app, catalogue, follower, health, predictions, history_of(console), sink)
 
 
 def _load(catalogue: Catalogue, follower: Follower, wait: float) -> None:

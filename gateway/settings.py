@@ -153,6 +153,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a new worker waits for its models before it takes requests.",
     )
+    health_interval: float = Field(
+        10.0, ge=0, description="Seconds between two checks of each model; 0 checks none."
+    )
     load_timeout: float = Field(
         120.0, gt=0, description="Seconds that loading a version of the catalogue may take."
     )

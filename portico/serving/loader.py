@@ -9,7 +9,7 @@ from portico.serving.artefacts import Artefact, sha256_of
 from portico.serving.batch_safety import why_not_together
 from portico.serving.card import describe, read_card
 from portico.serving.codecs.image_fit import with_image
-from portico.serving.errors import ArtefactError
+from portico.serving.errors import ArtefactError, InvalidInput, ServingError
 from portico.serving.golden import Golden, trial_row
 from portico.serving.manifest import GOLDEN, Manifest, read_manifest
 from portico.serving.runtimes.registry import open_runtime
@@ -36,13 +36,13 @@ class Loaded:
 
     Attributes:
         served: to be asked.
-        golden: rows that it must go on to answer.
+        golden: rows that it must go on to answer; None where none are known that it does.
         size: of its files in bytes.
         manifest: what import wrote about it; None for a version at a path.
     """
 
     served: ServedModel
-    golden: Golden
+    golden: Golden | None
     size: int
     manifest: Manifest | None = None
 
@@ -94,7 +94,7 @@ class Loader:
         sha = sha256_of(file)
         golden = trial_row(runtime.signature)
         served = self._served(artefact, artefact.folder, runtime, runtime.signature, golden, sha)
-        return Loaded(served, golden, file.stat().st_size)
+        return Loaded(served, _tried(golden, runtime), file.stat().st_size)
 
     def _open_record(self, record: VersionRecord) -> Loaded:
         if self._artefacts is None:
@@ -110,7 +110,8 @@ class Loader:
         sha = manifest.files[manifest.entry]
         served = self._served(record, folder, runtime, signature, golden, sha)
         size = sum((folder / name).stat().st_size for name in manifest.files)
-        return Loaded(served, golden, size, manifest)
+        kept = golden if golden.outputs else _tried(golden, runtime)
+        return Loaded(served, kept, size, manifest)
 
     def _served(
         self,
@@ -138,3 +139,14 @@ class Loader:
         if self._recorder_of is not None:
             served.recorder = self._recorder_of(served)
         return served
+
+
+def _tried(trial: Golden, runtime: Runtime) -> Golden | None:
+    """Return a trial row that the model was seen to take; None where it fails on it."""
+    try:
+        runtime.run(trial.inputs, None)
+    except InvalidInput:
+        pass  # A refusal is an answer; later as well.
+    except ServingError:
+        return None
+    return trial

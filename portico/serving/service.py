@@ -31,7 +31,7 @@ class ServedModel:
         platform: the runtime and format, as the protocol names it.
         sha256: of the artefact, in hex.
         recorder: is handed each prediction that has come to its end; None where nobody keeps them.
-        last_used: arrival of the prediction completed last, or when it was loaded; seconds since
+        last_used: arrival of the prediction answered last, or when it was loaded; seconds since
             the epoch.
         batching: why rows of several requests never run together; empty where they do.
     """
@@ -122,7 +122,8 @@ class ServedModel:
 
     def complete(self, prediction: Prediction) -> None:
         """Count a prediction that has come to its end, and hand it to the recorder."""
-        self.last_used = prediction.at
+        if prediction.outputs is not None:
+            self.last_used = prediction.at
         prediction.client = None
         self.meter.count(prediction)
         if self.recorder is not None:
