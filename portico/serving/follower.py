@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from portico.serving.catalogue import State, Version
+from portico.serving.errors import StorageUnavailable
 from portico.serving.loads import Load, Loads
 from portico.serving.versions import (
     PRODUCTION,
@@ -289,4 +290,5 @@ def _forget_the_dead(store: VersionStore) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    reason = f": {error.reason}" if isinstance(error, StorageUnavailable) else ""
+    return f"{type(error).__name__}: {error}{reason}".splitlines()[0][:300]

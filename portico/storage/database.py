@@ -122,6 +122,7 @@ class Outage:
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._reason = ""
 
     @contextmanager
     def met(self) -> Iterator[None]:
@@ -132,12 +133,13 @@ class Outage:
         """
         now = time.monotonic()
         if now < self._until:
-            raise StorageUnavailable(_UNAVAILABLE, "a moment ago it did not answer")
+            raise StorageUnavailable(_UNAVAILABLE, self._reason)
         if self._until:
             self._until = now + _CONNECT_SECONDS
         try:
             yield
-        except Exception:
+        except Exception as error:
+            self._reason = _reason(error)
             self._until = time.monotonic() + _RETRY_SECONDS
             raise
         self._until = 0.0
@@ -170,8 +172,14 @@ def _failures_told() -> Iterator[None]:
     except (DatabaseError, InterfaceError, NoConnectionFree) as error:
         if isinstance(error, DataError | IntegrityError | ProgrammingError):
             raise  # The statement is wrong, not the database.
-        reason = str(getattr(error, "orig", error)).strip()
-        raise StorageUnavailable(_UNAVAILABLE, reason) from error
+        raise StorageUnavailable(_UNAVAILABLE, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what the driver said, without SQLAlchemy's words about it."""
+    if isinstance(error, StorageUnavailable):
+        return error.reason
+    return str(getattr(error, "orig", error)).strip()
 
 
 def _postgresql(url: URL) -> Engine:

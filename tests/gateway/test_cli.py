@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import sys
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from portico import __version__
 from portico.accounts.passwords import Passwords
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import sha256_of
+from portico.storage.accounts import DatabaseAccountStore
+from portico.storage.database import open_database
 from portico.storage.first_start import bootstrap
 from portico.storage.opening import database_url, open_accounts
 
@@ -458,6 +461,22 @@ def test_a_password_is_made_anew(portico: Callable[..., Told], tmp_path: Path) -
     assert user is not None
     assert Passwords().verify(user.password_hash, password)
     assert not Passwords().verify(user.password_hash, first.password)
+
+
+def test_a_password_is_made_anew_in_any_database(
+    portico: Callable[..., Told],
+    tmp_path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PORTICO_DATABASE", database_url)
+    bootstrap(tmp_path / "there", database_url)
+    told = portico("reset-password", "--state", "there")
+    assert told.code == 0
+    with closing(open_database(database_url)) as database:
+        user = DatabaseAccountStore(database).find_user("admin")
+    assert user is not None
+    assert Passwords().verify(user.password_hash, told.out.strip().rpartition(": ")[2])
 
 
 def test_a_user_that_is_not_there_is_one_sentence(
