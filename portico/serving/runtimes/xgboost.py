@@ -43,6 +43,8 @@ class XGBoostModel:
         self._rounds = (0, model.iterations or 0)
         # Trees are asked without a lock; the linear booster of the library is not made for that.
         self._lock = Lock() if model.is_linear else None
+        # Those who would wait for the lock run together instead.
+        self.concurrency = 1 if model.is_linear else None
         document = bytearray(model.document)
         try:
             self._booster = xgboost.Booster({"nthread": threads}, model_file=document)
