@@ -56,7 +56,7 @@ def load_code() -> None:
     the time. Nothing is made here: models, databases and threads are each worker's own, and so are
     the applications that users mount.
     """
-    for module in ("gateway.compose", "portico.serving.runtimes.onnx"):
+    for module in ("gateway.compose", "portico.serving.runtimes.onnx", "portico.storage.database"):
         importlib.import_module(module)
     # What is there now is garbage for nobody; a collection must not write to each of its pages.
     gc.collect()

@@ -1,7 +1,6 @@
-"""Measure Portico against a bare WSGI callable on the same server: ``python -m loadtests.bench``.
+"""Measure Portico against its goals: ``python -m loadtests.bench``; ``--only PART`` for a part.
 
-Throughput is measured in rounds: in each, every application gets a fresh turn with the same load,
-one after the other, and what counts is the median over the rounds, as machines are never quiet.
+What serves the same request is compared in turns, see :mod:`loadtests.turns`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from statistics import median
@@ -25,9 +23,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import wrk
+from loadtests import binary, neighbours, promotes, recovery, wrk
 from loadtests.baselines import MODEL_VARIABLE
 from loadtests.demos import demo_models
+from loadtests.figures import Figure, show
+from loadtests.forest import BODY as FOREST_BODY
+from loadtests.forest import write_forest
 from loadtests.restarts import SteadyLoad, replace_a_worker
 from loadtests.server import (
     BIN,
@@ -36,14 +37,16 @@ from loadtests.server import (
     gunicorn,
     portico,
     running,
+    uvicorn,
     wait_until,
 )
+from loadtests.turns import table_of, take_turns
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable
 
     from loadtests.server import Server
+    from loadtests.turns import Starts
 
 BODY: Final = json.dumps(
     {
@@ -56,35 +59,10 @@ BODY: Final = json.dumps(
 
 PATH: Final = "/v2/models/iris/infer"
 WORKERS: Final = 2
-THREADS: Final = 8
 CONNECTIONS: Final = (1, 16, 64)
 RESTARTS: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured value and its goal.
-
-    Attributes:
-        name: what was measured.
-        value: in ``unit``.
-        unit: of value and goal.
-        goal: the bound, None where there is none.
-        at_least: whether the value must reach the goal instead of staying below it.
-    """
-
-    name: str
-    value: float
-    unit: str
-    goal: float | None = None
-    at_least: bool = False
-
-    @property
-    def is_met(self) -> bool:
-        """Whether there is no goal, or it is reached."""
-        if self.goal is None:
-            return True
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
+MODELS: Final = 100
+PROMOTES: Final = 100
 
 
 class Bench:
@@ -106,58 +84,114 @@ class Bench:
         self.figures: list[Figure] = []
 
     def throughput(self) -> None:
-        """Compare requests a second of Portico, a lone function and a constant answer."""
-        settings = {"workers": WORKERS, "threads": THREADS}
+        """Compare requests a second with constant answers and with FastAPI."""
         os.environ[MODEL_VARIABLE] = str(self._model)
-        servers: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]] = {
-            "bare": lambda: gunicorn("loadtests.baselines:bare", settings=settings),
-            "function": lambda: gunicorn("loadtests.baselines:function", settings=settings),
-            "portico": lambda: portico(self._iris, settings=settings),
+        own = {"workers": WORKERS}
+        starts: Starts = {
+            "bare": lambda: gunicorn("loadtests.baselines:bare", settings=own),
+            "bare, gthread": lambda: gunicorn(
+                "loadtests.baselines:bare", "--worker-class", "gthread", settings=own
+            ),
+            "function": lambda: gunicorn("loadtests.baselines:function", settings=own),
+            "FastAPI": lambda: uvicorn("loadtests.fastapi_apps:onnx", WORKERS),
+            "portico": lambda: portico(self._iris, settings=own),
+            "portico, granian": lambda: portico(self._iris, settings={**own, "server": "granian"}),
         }
-        loads: dict[tuple[str, int], list[wrk.Load]] = {}
-        costs: dict[str, list[float]] = {}
-        for _ in range(self._rounds):
-            for name, start in servers.items():
-                with start() as server:
-                    wrk.post(server.url + PATH, BODY, 16, 1)
-                    before, answered = _processor_seconds(server), 0
-                    for connections in CONNECTIONS:
-                        load = wrk.post(server.url + PATH, BODY, connections, self._seconds)
-                        loads.setdefault((name, connections), []).append(load)
-                        answered += load.requests
-                    cost = (_processor_seconds(server) - before) / answered
-                    costs.setdefault(name, []).append(cost * 1e6)
-        self._show_loads(list(servers), loads)
-        for name, found in costs.items():
-            # Less shaken than the rates by whatever else the machine does meanwhile.
-            self.figures.append(Figure(f"processor time of {name}", median(found), "µs a request"))
-
-    def _show_loads(self, names: list[str], loads: dict[tuple[str, int], list[wrk.Load]]) -> None:
-        table = Table(
-            title=f"Requests a second, medians of {self._rounds} rounds of {self._seconds:g} s"
+        turns = take_turns(
+            starts, PATH, BODY, CONNECTIONS, rounds=self._rounds, seconds=self._seconds
         )
-        for heading in ("connections", *names, "function / bare", "portico / bare", "p50", "p99"):
-            table.add_column(heading, justify="right")
-        for connections in CONNECTIONS:
-            rates = {name: [run.rate for run in loads[name, connections]] for name in names}
-            # Neighbours in time are compared with each other, not with what was minutes before.
-            ratios = {
-                name: median(a / b for a, b in zip(rates[name], rates["bare"], strict=True))
-                for name in names
-            }
-            own = loads["portico", connections]
-            table.add_row(
-                str(connections),
-                *(f"{median(rates[name]):,.0f}" for name in names),
-                f"{ratios['function']:.2f}",
-                f"{ratios['portico']:.2f}",
-                f"{median(run.p50 for run in own) * 1000:.1f} ms",
-                f"{median(run.p99 for run in own) * 1000:.1f} ms",
+        title = f"One row of iris, medians of {self._rounds} rounds of {self._seconds:g} s"
+        self._console.print(table_of(turns, title))
+        compared = (
+            ("portico", "bare", 0.8),
+            ("portico", "bare, gthread", None),
+            ("portico", "FastAPI", 1.3),
+            ("portico, granian", "FastAPI", 4.0),
+        )
+        for name, other, goal in compared:
+            for count in CONNECTIONS:
+                self.figures.append(
+                    Figure(
+                        f"{name} / {other}, {count} connections",
+                        turns.ratio(name, other, count),
+                        "times",
+                        goal if count > 1 else None,
+                        at_least=True,
+                    )
+                )
+        for name, seconds in turns.processor.items():
+            # Less shaken than the rates by whatever else the machine does meanwhile.
+            self.figures.append(
+                Figure(f"processor time of {name}", median(seconds) * 1e6, "µs a request")
             )
-            goal = 0.55 if connections == 16 else None
-            name = f"throughput of the bare callable at {connections} connections"
-            self.figures.append(Figure(name, ratios["portico"], "times", goal, at_least=True))
-        self._console.print(table)
+
+    def forest(self) -> None:
+        """Compare a forest served from its joblib file with FastAPI and joblib."""
+        path = "/v2/models/forest/infer"
+        with tempfile.TemporaryDirectory() as folder:
+            file = write_forest(Path(folder) / "forest.joblib")
+            os.environ[MODEL_VARIABLE] = str(file)
+            state = Path(folder) / "run"
+            state.mkdir()
+            starts: Starts = {
+                "FastAPI": lambda: uvicorn("loadtests.fastapi_apps:joblib", WORKERS),
+                # The import is made at the first start and found at the next ones.
+                "portico": lambda: portico(file, folder=state, settings={"workers": WORKERS}),
+            }
+            turns = take_turns(
+                starts, path, FOREST_BODY, (16,), rounds=self._rounds, seconds=self._seconds
+            )
+        self._console.print(table_of(turns, "A forest of 300 trees from its joblib file"))
+        ratio = turns.ratio("portico", "FastAPI", 16)
+        self.figures.append(
+            Figure("forest: portico / FastAPI and joblib", ratio, "times", 25, at_least=True)
+        )
+
+    def binary(self) -> None:
+        """Time what a picture-sized request costs beside the model's own run."""
+        costs = [binary.over_a_socket(20) for _ in range(self._rounds)]
+        as_bytes = [cost.binary for cost in costs]
+        self.figures += [
+            Figure("1x3x224x224 as bytes, beside the run", median(as_bytes) * 1e3, "ms", 2.0),
+            Figure("the same as JSON", median(cost.json for cost in costs) * 1e3, "ms"),
+        ]
+
+    def neighbours(self) -> None:
+        """Compare the p99 of a model among many with its p99 alone."""
+        alone, among = neighbours.p99_among(
+            self._model, PATH, BODY, count=MODELS, rounds=self._rounds, seconds=self._seconds
+        )
+        self.figures += [
+            Figure(f"p99 among {MODELS} models / alone", among / alone, "times", 1.2),
+            Figure("p99 alone", alone * 1e3, "ms"),
+        ]
+
+    def recovery(self) -> None:
+        """Kill a worker, and reload, under the load of clients that keep their connections."""
+        rates, ratios, failures = [], [], 0
+        for _ in range(self._rounds):
+            with portico(self._iris, settings={"workers": WORKERS}) as server:
+                wait_until(lambda: len(server.workers()) == WORKERS, server)
+                rates.append(recovery.rate_after_kill(server, PATH, BODY, within=3.0))
+                failed, ratio = recovery.reload_under_load(server, PATH, BODY)
+                failures += failed
+                ratios.append(ratio)
+        self.figures += [
+            Figure("rate 3 s after a kill -9 / before", median(rates), "times", 0.9, at_least=True),
+            Figure("requests that failed in reloads", failures, "requests", 0),
+            Figure("p50 in a reload / before", median(ratios), "times", 3.0),
+        ]
+
+    def promotes(self) -> None:
+        """Promote and roll back under full load."""
+        with promotes.constant_gateway(WORKERS) as (server, versions):
+            outcome = promotes.promote_to_and_fro(server, versions, moves=PROMOTES)
+        self._console.print(outcome.told())
+        moved = f"of {outcome.moves} promotes and rollbacks, {outcome.answered:,} answers"
+        self.figures += [
+            Figure(f"failed or mixed {moved}", len(outcome.failures), "requests", 0),
+            Figure("all workers agree after at most", max(outcome.agreed), "s", 1.0),
+        ]
 
     def startup(self) -> None:
         """Time ``portico serve model.onnx`` from the command to the first answer."""
@@ -177,19 +211,30 @@ class Bench:
                 return time.perf_counter() - begin
 
     def memory(self) -> None:
-        """Add up the memory of master and workers after some load."""
-        resident, proportional = [], []
+        """Add up the memory of master and workers after some load, and see what one more costs."""
+        resident, proportional, further = [], [], []
         for _ in range(min(self._rounds, 3)):
-            with portico(self._iris, settings={"workers": WORKERS}) as server:
-                wrk.post(server.url + PATH, BODY, 16, 2)
-                processes = [psutil.Process(pid) for pid in (server.pid, *server.workers())]
-                resident.append(sum(process.memory_info().rss for process in processes))
-                proportional.append(sum(p.memory_full_info().pss for p in processes))
+            few = self._memory(WORKERS)
+            resident.append(few[0])
+            proportional.append(few[1])
+            further.append((self._memory(WORKERS + 2)[1] - few[1]) / 2)
         name = f"resident memory, {WORKERS} workers, iris"
         self.figures += [
             Figure(name, median(resident) / 1e6, "MB", 260),
             Figure("the same, shared pages counted once", median(proportional) / 1e6, "MB"),
+            Figure("each further worker (PSS)", median(further) / 1e6, "MB", 70),
         ]
+
+    def _memory(self, workers: int) -> tuple[float, float]:
+        """Return resident and proportional bytes of a whole gateway."""
+        with portico(self._iris, settings={"workers": workers}) as server:
+            wait_until(lambda: len(server.workers()) == workers, server)
+            wrk.post(server.url + PATH, BODY, 16, 2)
+            processes = [psutil.Process(pid) for pid in (server.pid, *server.workers())]
+            return (
+                sum(process.memory_info().rss for process in processes),
+                sum(process.memory_full_info().pss for process in processes),
+            )
 
     def middleware(self) -> None:
         """Show what each middleware costs a request in one process."""
@@ -244,43 +289,23 @@ def _answers(server: Server) -> bool:
         return False
 
 
-def _processor_seconds(server: Server) -> float:
-    """Return the processor time that the workers have used so far."""
-    times = [psutil.Process(pid).cpu_times() for pid in server.workers()]
-    return sum(time.user + time.system for time in times)
-
-
 def _seconds_of(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
-PARTS: Final = ("throughput", "startup", "memory", "middleware", "scrape")
-
-
-def show(figures: list[Figure], console: Console) -> None:
-    """Print the figures beside their goals."""
-    table = Table(title="Figures")
-    for heading in ("figure", "value", "goal", ""):
-        table.add_column(heading, justify="right" if heading in ("value", "goal") else "left")
-    for figure in figures:
-        sign = "≥" if figure.at_least else "≤"
-        digits = 2 if figure.value < 10 else 1 if figure.value < 100 else 0
-        table.add_row(
-            figure.name,
-            f"{figure.value:.{digits}f} {figure.unit}",
-            f"{sign} {figure.goal:g} {figure.unit}" if figure.goal is not None else "",
-            "" if figure.goal is None else "met" if figure.is_met else "[bold]missed[/bold]",
-        )
-    console.print(table)
+PARTS: Final = (
+    "throughput", "forest", "binary", "neighbours", "startup", "memory", "middleware", "scrape",
+    "recovery", "promotes",
+)  # fmt: skip
 
 
 def main() -> None:
     """Run the parts that are asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each application")
-    parser.add_argument("--seconds", type=float, default=4, help="seconds of load in each turn")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds of load in each turn")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 110)

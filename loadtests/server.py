@@ -229,18 +229,40 @@ def portico(
 
 
 @contextlib.contextmanager
-def gunicorn(app: str, *, settings: Mapping[str, object] | None = None) -> Iterator[Server]:
-    """Run another WSGI callable under exactly the gunicorn configuration that Portico has.
+def gunicorn(
+    app: str, *arguments: str, settings: Mapping[str, object] | None = None
+) -> Iterator[Server]:
+    """Run another WSGI callable under the gunicorn configuration that Portico has.
 
     Args:
         app: import string, ``module:name``.
+        arguments: of gunicorn, in place of what that configuration says.
         settings: as for `portico`.
     """
     with _working_directory(None) as here:
         port = free_port()
         environment = clean_environment({**(settings or {}), "port": port, "state": here / "state"})
         environment["PYTHONPATH"] = str(ROOT)
-        command: list[str | Path] = [BIN / "gunicorn", "--config", GUNICORN_CONFIG, app]
+        command: list[str | Path] = [BIN / "gunicorn", "--config", GUNICORN_CONFIG, *arguments, app]
+        with running(command, here, port, environment, "/") as server:
+            yield server
+
+
+@contextlib.contextmanager
+def uvicorn(factory: str, workers: int) -> Iterator[Server]:
+    """Run an ASGI application on uvicorn.
+
+    Args:
+        factory: import string of what makes it, ``module:name``.
+        workers: processes.
+    """
+    with _working_directory(None) as here:
+        port = free_port()
+        environment = clean_environment({}) | {"PYTHONPATH": str(ROOT)}
+        command: list[str | Path] = [
+            BIN / "uvicorn", "--factory", factory, "--port", str(port), "--workers", str(workers),
+            "--no-access-log", "--log-level", "warning",
+        ]  # fmt: skip
         with running(command, here, port, environment, "/") as server:
             yield server
 
