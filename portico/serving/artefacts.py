@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (
     ".onnx", ".joblib", ".pkl", ".pickle", ".skops", ".json", ".ubj", ".txt", ".py",
-    ".remote.toml",
+    ".pt2", ".pt", ".remote.toml",
 )  # fmt: skip
 """File name endings of artefacts that can be served."""
 
 _SHARED: Final = {".json": b"{", ".txt": b"tree", ".py": b""}
 """Those of them that other files have as well, and how models begin; a version's is ``model``."""
 
-PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops", ".py"})
+PICKLES: Final = frozenset({".joblib", ".pkl", ".pickle", ".skops", ".py", ".pt2", ".pt"})
 """Those of them that execute code when they are opened."""
 
 CARD_NAME: Final = "model.toml"

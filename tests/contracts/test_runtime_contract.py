@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,6 +95,12 @@ def python_columns(folder: Path) -> Path:
     return folder / "model.py"
 
 
+def torch(folder: Path) -> Path:
+    from tiny_torch import exported
+
+    return exported(folder / "model.pt2")
+
+
 class Case(NamedTuple):
     """A runtime that is open, and how another one like it is opened."""
 
@@ -101,10 +108,14 @@ class Case(NamedTuple):
     again: Callable[[], Runtime]
 
 
+has_torch = importlib.util.find_spec("torch") is not None
+
+
 @pytest.fixture(
     scope="module",
     params=[
         onnx, sklearn, xgboost, xgboost_linear, lightgbm, python_rows, python_columns,
+        pytest.param(torch, marks=pytest.mark.skipif(not has_torch, reason="torch is not there")),
         pytest.param("remote", marks=pytest.mark.live),
     ],
     ids=lambda param: getattr(param, "__name__", param),

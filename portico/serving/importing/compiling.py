@@ -60,6 +60,10 @@ def _compiled(kind: Kind, native: Any) -> Any:
             from portico.serving.importing.compilers.boosters import compile_booster, ensemble_of
 
             return compile_booster(ensemble_of(native.path), native.signature)
+        case Kind.TORCH:
+            from portico.serving.importing.compilers.torch import compile_torch
+
+            return compile_torch(native)
         case Kind.PYTHON:
             raise CannotCompile("a Python function has no equal in ONNX")
         case _:

@@ -87,6 +87,13 @@ def _remote(path: Path, _: int, __: Allowance) -> Runtime:
     return RemoteModel(path)
 
 
+def _torch(path: Path, threads: int, allowance: Allowance) -> Runtime:
+    data = allowance.read(path)
+    from portico.serving.runtimes.torch import TorchModel
+
+    return TorchModel(data, path.name, threads)
+
+
 _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]] = {
     ".onnx": (_onnx, ""),
     ".joblib": (_sklearn, "sklearn"),
@@ -97,6 +104,8 @@ _OPENERS: Final[dict[str, tuple[Callable[[Path, int, Allowance], Runtime], str]]
     ".ubj": (_xgboost, "xgboost"),
     ".txt": (_lightgbm, "lightgbm"),
     ".py": (_python, ""),
+    ".pt2": (_torch, "torch"),
+    ".pt": (_torch, "torch"),
     ".remote.toml": (_remote, ""),
 }
 """From ending to what opens it, and the extra that brings its framework."""
