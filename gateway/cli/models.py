@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.main import settings_options
-from gateway.cli.options import settings_from
+from gateway.cli.options import settings_from, share_of
 from portico.serving.allowance import Allowance
+from portico.serving.versions import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.cli.versions import Stores
+    from gateway.settings import Settings
 
 NOT_TAKEN_OVER = 1
 """Exit code where a change was made, but not every worker has taken it over."""
+
+
+REFUSED = 1
+"""Exit code where a replay changed more than it may; nothing was promoted."""
 
 
 @click.group(name="models", invoke_without_command=True)
@@ -45,6 +51,13 @@ def _wait_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True,
         help="Seconds to wait for the workers to take it over.",
+    )(command)  # fmt: skip
+
+
+def _tolerance_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True,
+        help="Relative difference of predicted values that is no change.",
     )(command)  # fmt: skip
 
 
@@ -89,21 +102,114 @@ def show(name: str, version: str, config: Path | None, state: Path | None) -> No
 @command.command()
 @_store_options
 @_wait_option
+@click.option(
+    "--replay",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run the last N logged requests through it first, and show what changes.",
+)
+@click.option(
+    "--max-changed",
+    callback=share_of,
+    metavar="SHARE",
+    help="Promote only if the replay changes no larger share of rows, such as 1%.",
+)
+@_tolerance_option
+@click.option(
+    "--share",
+    callback=share_of,
+    metavar="SHARE",
+    help="Make it the candidate that answers this share of callers, such as 10%.",
+)
 @click.argument("name")
 @click.argument("version")
-def promote(name: str, version: str, wait: float, config: Path | None, state: Path | None) -> None:
+def promote(  # noqa: PLR0913 what was asked for
+    name: str,
+    version: str,
+    *,
+    wait: float,
+    replay: int | None,
+    max_changed: float | None,
+    tolerance: float,
+    share: float | None,
+    config: Path | None,
+    state: Path | None,
+) -> None:
     """Put a VERSION of the model NAME into production: it answers from now on."""
-    from portico.serving.versions import PRODUCTION
+    from portico.serving.versions import CANDIDATE, PRODUCTION
 
+    settings = settings_from((), config, state=state)
     stores = _stores(config, state)
     number = stores.find(name, version).version
-    before = stores.versions.set_alias(name, PRODUCTION, number, getpass.getuser())
-    if before == number:
-        click.echo(f"{name}: version {number} was in production already")
+    if replay:
+        _replay(settings, stores, name, str(number), replay, tolerance, max_changed)
+    elif max_changed is not None:
+        raise click.UsageError("--max-changed needs --replay")
+    if share is not None:
+        stores.versions.set_alias(name, CANDIDATE, number, getpass.getuser())
+        _set_traffic(stores, name, canary=share)
     else:
-        was = f", version {before} was before" if before else ""
-        click.echo(f"{name}: version {number} is in production now{was}")
+        before = stores.versions.set_alias(name, PRODUCTION, number, getpass.getuser())
+        if before == number:
+            click.echo(f"{name}: version {number} was in production already")
+        else:
+            was = f", version {before} was before" if before else ""
+            click.echo(f"{name}: version {number} is in production now{was}")
     _tell_takeover(stores, name, number, wait)
+
+
+@command.command(name="replay")
+@_store_options
+@_tolerance_option
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Requests to replay, the latest ones.",
+)
+@click.argument("name")
+@click.argument("version")
+def replay_command(
+    name: str, version: str, count: int, tolerance: float, config: Path | None, state: Path | None
+) -> None:
+    """Run logged requests through a VERSION of the model NAME and the one in production."""
+    settings = settings_from((), config, state=state)
+    _replay(settings, _stores(config, state), name, version, count, tolerance, None)
+
+
+@command.command()
+@_store_options
+@_wait_option
+@click.option(
+    "--canary",
+    callback=share_of,
+    metavar="SHARE",
+    help="Share of callers that the candidate answers, such as 10%.",
+)
+@click.option(
+    "--shadow",
+    callback=share_of,
+    metavar="SHARE",
+    help="Share of requests that the candidate runs aside, to be compared.",
+)
+@click.argument("name")
+def traffic(
+    name: str,
+    wait: float,
+    canary: float | None,
+    shadow: float | None,
+    config: Path | None,
+    state: Path | None,
+) -> None:
+    """Show or set which share of the requests of the model NAME meets its candidate."""
+    stores = _stores(config, state)
+    stores.find(name)
+    if canary is None and shadow is None:
+        _tell_traffic(name, stores.state.traffic.get(name, Traffic()))
+        return
+    _set_traffic(stores, name, canary, shadow)
+    _tell_takeover(stores, name, stores.find(name).version, wait)
 
 
 @command.command()
@@ -152,6 +258,46 @@ def _tell_takeover(stores: Stores, name: str, version: int, wait: float) -> None
         click.echo(line)
     if takeover.waiting or takeover.refusals(name, version):
         sys.exit(NOT_TAKEN_OVER)
+
+
+def _set_traffic(
+    stores: Stores, name: str, canary: float | None = None, shadow: float | None = None
+) -> None:
+    """Set the shares that are given, and leave the other as it was."""
+    now = stores.versions.state().traffic.get(name, Traffic())
+    wanted = Traffic(
+        canary=now.canary if canary is None else canary,
+        shadow=now.shadow if shadow is None else shadow,
+    )
+    stores.versions.set_traffic(name, wanted, getpass.getuser())
+    _tell_traffic(name, wanted)
+
+
+def _tell_traffic(name: str, shares: Traffic) -> None:
+    click.echo(f"{name}: the candidate answers {shares.canary:.2%} of all callers")
+    click.echo(f"{name}: the candidate runs {shares.shadow:.2%} of all requests aside")
+
+
+def _replay(
+    settings: Settings,
+    stores: Stores,
+    name: str,
+    version: str,
+    count: int,
+    tolerance: float,
+    max_changed: float | None,
+) -> None:
+    """Replay and print; end with code 1 where more has changed than may."""
+    from gateway.cli.replay import print_replay, run_replay
+
+    report = run_replay(settings, stores, name, version, count, tolerance)
+    print_replay(report, name, version)
+    if max_changed is not None and report.share > max_changed:
+        click.echo(f"{name}: more than {max_changed:.2%} of the rows changed; nothing was promoted")
+        sys.exit(REFUSED)
+    if max_changed is not None and not report.requests:
+        click.echo(f"{name}: without a request to replay there is no proof; nothing was promoted")
+        sys.exit(REFUSED)
 
 
 @command.command()

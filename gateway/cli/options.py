@@ -42,6 +42,26 @@ def settings_from(paths: tuple[Path, ...], config: Path | None, **options: Any) 
     return settings
 
 
+def share_of(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> float | None:
+    """Read a share such as ``10%`` or ``0.1`` as a number from 0 to 1.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"'{text}' is no share; write 10% or 0.1")
+    return share
+
+
 def artefacts_of(settings: Settings) -> list[Artefact]:
     """Find the artefacts of all models.
 
