@@ -36,6 +36,7 @@ from portico.serving.follower import Follower
 from portico.serving.health import Health
 from portico.serving.metrics import PredictionMetrics
 from portico.serving.recorder import PredictionLog, Retention
+from portico.serving.shadow import Shadow
 from portico.storage.opening import (
     has_versions,
     open_accounts,
@@ -45,7 +46,7 @@ from portico.storage.opening import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client import CollectorRegistry
@@ -65,9 +66,8 @@ class Gateway:
     Args:
         app: middleware and mounts.
         catalogue: the models that it serves.
-        follower: keeps the catalogue at what the version store says.
-        health: checks what the catalogue has loaded.
         predictions: the log of what they were asked.
+        followers: what goes on beside the requests, in the order in which it ends.
         history: what the console remembers of the last minutes.
         sink: where log lines go.
     """
@@ -76,16 +76,14 @@ class Gateway:
         self,
         app: WSGIApplication,
         catalogue: Catalogue,
-        follower: Follower,
-        health: Health,
         predictions: PredictionLog,
+        followers: Sequence[Follower | Health | Shadow],
         history: History,
         sink: LogSink,
     ) -> None:
         self._app = app
-        self._follower = follower
-        self._health = health
         self._predictions = predictions
+        self._followers = followers
         self._history = history
         self._sink = sink
         self.catalogue = catalogue
@@ -103,8 +101,8 @@ class Gateway:
 
     def close(self) -> None:
         """Free the models and write out what is buffered."""
-        self._health.close()
-        self._follower.close()
+        for follower in self._followers:
+            follower.close()
         self._predictions.close()
         self.catalogue.close()
         self._sink.close()
@@ -127,6 +125,7 @@ def create_gateway(
     metrics = PredictionMetrics(registry, Tally.of_process())
     predictions = _prediction_log(settings, metrics)
     catalogue = _catalogue(settings, metrics, predictions)
+    shadow = Shadow(catalogue, metrics.shadow)
     accounts = Accounts(lambda: open_accounts(settings.database_url))
     site = _site(settings)
     front = home.create_app(site, catalogue, metrics_app(registry))
@@ -168,7 +167,9 @@ def create_gateway(
     _load(catalogue, follower, settings.startup_wait)
     health = Health(catalogue, settings.health_interval)
     health.start()
-    return Gateway(app, catalogue, follower, health, predictions, history_of(console), sink)
+    shadow.start()
+    followers = (health, follower, shadow)
+    return Gateway(app, catalogue, predictions, followers, history_of(console), sink)
 
 
 def _load(catalogue: Catalogue, follower: Follower, wait: float) -> None:

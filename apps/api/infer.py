@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from apps.shell.errors import serving_error_response
-from apps.shell.models import begin_prediction, prediction_headers
+from apps.shell.models import begin_prediction, caller_of, prediction_headers
 from middleware.body_input import read_body
 from portico.serving.codecs.binary_tensors import (
     HEADER,
@@ -26,6 +26,7 @@ from portico.serving.codecs.json_tensors import (
     tensors_of,
 )
 from portico.serving.errors import ServingError
+from portico.serving.traffic import tried_by
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from msgspec import UnsetType
 
-    from portico.serving.catalogue import Catalogue
+    from portico.serving.catalogue import Catalogue, Model
     from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
     from portico.serving.tensors import Tensors
@@ -109,6 +110,7 @@ class InferRoute:
         self._catalogue = catalogue
         self._fallback = fallback
         self._targets: dict[str, tuple[ServedModel, str]] = {}
+        self._canaries: dict[str, Model] = {}
         self._revision = -1
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -116,6 +118,8 @@ class InferRoute:
         if self._revision != self._catalogue.revision:
             self._refresh()
         target = self._targets.get(environ["PATH_INFO"])
+        if target is None and self._canaries:
+            target = self._by_caller(environ)
         if target is None or environ["REQUEST_METHOD"] != "POST":
             return self._fallback(environ, start_response)
         served, environ["portico.route"] = target
@@ -133,15 +137,27 @@ class InferRoute:
         )
         return [body]
 
+    def _by_caller(self, environ: WSGIEnvironment) -> tuple[ServedModel, str] | None:
+        """Return who answers this caller, of a model that has a canary."""
+        model = self._canaries.get(environ["PATH_INFO"])
+        if model is None:
+            return None
+        served = tried_by(model, caller_of(environ)) or model.current.served
+        return (served, CURRENT) if served else None
+
     def _refresh(self) -> None:
         # Read first: a change that comes in meanwhile makes the next request refresh again.
         revision = self._catalogue.revision
         targets: dict[str, tuple[ServedModel, str]] = {}
+        canaries: dict[str, Model] = {}
         for model in self._catalogue.models():
             for word, version in model.named().items():
                 if served := version.served:
                     targets[f"/models/{model.name}/versions/{word}/infer"] = served, VERSIONED
-            if served := model.current.served:
-                targets[f"/models/{model.name}/infer"] = served, CURRENT
-        self._targets = targets
+            path = f"/models/{model.name}/infer"
+            if model.traffic.canary:
+                canaries[path] = model
+            elif served := model.current.served:
+                targets[path] = served, CURRENT
+        self._targets, self._canaries = targets, canaries
         self._revision = revision

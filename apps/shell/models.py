@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.serving.errors import InvalidInput
 from portico.serving.predictions import Prediction
+from portico.serving.traffic import tried_by
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
 def answering(catalogue: Catalogue, name: str, version: str | None = None) -> ServedModel:
     """Return the version that will answer, and note it for the access log.
 
+    Where none is named, it is the candidate's turn with some callers.
+
     Raises:
         UnknownModel, UnknownVersion, ModelUnavailable: as :meth:`Catalogue.served`.
     """
-    served = catalogue.served(name, version)
+    tried = tried_by(catalogue.model(name), caller_of(request.environ)) if version is None else None
+    served = tried or catalogue.served(name, version)
     request.environ["portico.model"] = served.name
     request.environ["portico.version"] = served.version
     return served
+
+
+def caller_of(environ: WSGIEnvironment) -> str:
+    """Return the name of who asks, or the address where there is none."""
+    identity = environ.get("portico.identity")
+    return str(identity if identity is not None else environ.get("REMOTE_ADDR", ""))
 
 
 def begin_prediction(served: ServedModel, environ: WSGIEnvironment) -> Prediction:

@@ -173,6 +173,12 @@ class PredictionMetrics:
             ("model",),
             registry=registry,
         )
+        self.shadow = Counter(
+            "portico_shadow_compared_total",
+            "Requests that the candidate was to run aside, by what came of it.",
+            ("model", "outcome"),
+            registry=registry,
+        )
         self.info = Gauge(
             "portico_model_info",
             "1 for each version that a worker knows.",
