@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import lightgbm
 import numpy as np
 import pandas as pd
+import xgboost
 from sklearn import (
     calibration,
     cluster,
@@ -345,6 +347,18 @@ def pipelines() -> Iterator[Case]:
             ),
             pd.DataFrame({"review": TEXTS, "age": HOLED[:160, 0]}),
             MOOD,
+        ),
+        (
+            "scaler → XGBClassifier",
+            make_pipeline(preprocessing.StandardScaler(), xgboost.XGBClassifier(n_estimators=10)),
+            HOLED,
+            CLASSES,
+        ),
+        (
+            "data frame: imputers, scaler, one-hot, ordinal → LGBMClassifier",
+            make_pipeline(_columns(), lightgbm.LGBMClassifier(n_estimators=10, verbosity=-1)),
+            FRAME,
+            SURVIVED,
         ),
         (
             "scaler → calibrated linear SVC",

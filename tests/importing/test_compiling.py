@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the tests train their models with scikit-learn")
+pytest.importorskip("xgboost", reason="the table holds boosters")
+pytest.importorskip("lightgbm", reason="the table holds boosters")
 
 import pandas as pd
 from compile_table import DOCS, MODELS, compiled_model, line, opened, proven, tensors_of
@@ -21,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import threadpool_limits
 
 from portico.serving.errors import ModelRefused
 from portico.serving.importing.compilers.sklearn import compile_sklearn
@@ -30,6 +33,8 @@ from portico.serving.importing.parity import prove
 from portico.serving.importing.thresholds import split_thresholds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from portico.serving.manifest import ParityReport
 
 pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
@@ -39,6 +44,13 @@ ASSETS = Path(__file__).parents[2].parent / "shared" / "assets"
 RANDOM = np.random.default_rng(11)
 X = RANDOM.normal(size=(200, 3))
 Y = (X[:, 0] > X[:, 1] ** 2).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def one_core() -> Iterator[None]:
+    """Keep libraries from waiting for cores that other tests use."""
+    with threadpool_limits(1):
+        yield
 
 
 def told(title: str) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from portico.serving.importing.errors import CannotCompile
 from portico.serving.importing.origins import visited
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def _splits(step: Any) -> Iterator[tuple[int, Array]]:
     if tree is not None and hasattr(tree, "threshold"):
         for column in np.unique(tree.feature[tree.feature >= 0]):
             yield int(column), _single_borders(tree.threshold[tree.feature == column])
+    if type(step).__module__.partition(".")[0] in ("xgboost", "lightgbm"):
+        yield from _splits_of_booster(step)
     nodes = [p.nodes for stage in getattr(step, "_predictors", []) for p in stage]
     if nodes and getattr(step, "_preprocessor", None) is None:
         joined = np.concatenate(nodes)
@@ -63,6 +67,21 @@ def _splits(step: Any) -> Iterator[tuple[int, Array]]:
         for column in np.unique(inner["feature_idx"]):
             values = inner["num_threshold"][inner["feature_idx"] == column]
             yield int(column), values[np.isfinite(values)]
+
+
+def _splits_of_booster(step: Any) -> Iterator[tuple[int, Array]]:
+    from portico.serving.importing.compilers.wrapped_boosters import booster_ensemble
+
+    with contextlib.suppress(CannotCompile):
+        ensemble = booster_ensemble(step)
+        for column, values in ensemble.thresholds().items():
+            finite = values[np.isfinite(values)].astype(np.float64)
+            # A strict comparison decides on the other side of its threshold.
+            below = (
+                np.nextafter(finite.astype(ensemble.dtype), -np.inf) if ensemble.strict else finite
+            )
+            is_single = np.dtype(ensemble.dtype) == np.float32
+            yield column, _single_borders(below.astype(np.float64)) if is_single else finite
 
 
 def _single_borders(thresholds: Array) -> Array:

@@ -36,6 +36,18 @@ def expit(graph: Graph, value: Operand) -> Value:
     return graph.add("Div", 1.0, graph.add("Add", 1.0, down))
 
 
+def distances(graph: Graph, value: Value, points: Array) -> Value:
+    """Return the squared distance of each row from each point, ``[rows, points]``."""
+    # Near the middle of the points, little is lost in the difference of the squares.
+    middle = points.mean(axis=0)
+    centred = graph.add("Sub", value, middle)
+    squares = graph.sum(graph.add("Mul", centred, centred), keep=True)
+    others = points - middle
+    product = graph.matmul(centred, -2 * others.T)
+    total = graph.add("Add", graph.add("Add", product, (others**2).sum(axis=1)), squares)
+    return graph.add("Max", total, 0.0)
+
+
 def softmax(graph: Graph, value: Operand, axis: int = 1) -> Value:
     """Return exponentials divided by their sum."""
     return graph.add("Softmax", value, axis=axis)

@@ -68,17 +68,31 @@ def compile_booster(ensemble: Ensemble, signature: Signature) -> onnx.ModelProto
         CannotCompile: it has no equal in ONNX.
     """
     graph = Graph([spec.name for spec in (*signature.inputs, *signature.outputs)])
-    margins = _margins(graph, ensemble)
-    margins = graph.add("Add", margins, ensemble.base.astype(ensemble.dtype).reshape(1, -1))
-    scores = _LINKS[ensemble.link](graph, ensemble, margins)
-    if ensemble.task is Task.VALUE:
-        made = [graph.reshape(scores, -1) if ensemble.groups == 1 else scores]
-    else:
-        if ensemble.task is Task.BINARY:
-            one = np.ones(1, dtype=ensemble.dtype)
-            scores = graph.concat([graph.add("Sub", one, scores), scores])
-        made = [graph.argmax(scores), scores]
+    scores = scores_of(graph, ensemble, INPUT)
+    made = [scores] if ensemble.task is Task.VALUE else [graph.argmax(scores), scores]
     return graph.model(signature.inputs, signature.outputs, made)
+
+
+def scores_of(graph: Graph, ensemble: Ensemble, x: Value) -> Value:
+    """Return the probabilities ``[rows, classes]`` of a classifier, or the values of a regressor.
+
+    Args:
+        graph: under construction.
+        ensemble: the model.
+        x: rows in the precision of the ensemble.
+
+    Raises:
+        CannotCompile: it has no equal in ONNX.
+    """
+    base = ensemble.base.astype(ensemble.dtype).reshape(1, -1)
+    margins = graph.add("Add", _margins(graph, ensemble, x), base)
+    scores: Value = _LINKS[ensemble.link](graph, ensemble, margins)
+    if ensemble.task is Task.VALUE:
+        return graph.reshape(scores, -1) if ensemble.groups == 1 else scores
+    if ensemble.task is Task.BINARY:
+        one = np.ones(1, dtype=ensemble.dtype)
+        return graph.concat([graph.add("Sub", one, scores), scores])
+    return scores
 
 
 def thresholds_of_booster(ensemble: Ensemble, signature: Signature) -> dict[str, list[float]]:
@@ -118,22 +132,21 @@ def _largest_categories(ensemble: Ensemble) -> dict[int, int]:
     return largest
 
 
-def _margins(graph: Graph, ensemble: Ensemble) -> Value:
+def _margins(graph: Graph, ensemble: Ensemble, x: Value) -> Value:
     if ensemble.weights is not None:
         zeros = np.zeros(1, dtype=ensemble.dtype)
-        x = graph.add("Where", graph.add("IsNaN", INPUT), zeros, INPUT)
-        product = graph.matmul(x, ensemble.weights[:-1])
+        known = graph.add("Where", graph.add("IsNaN", x), zeros, x)
+        product = graph.matmul(known, ensemble.weights[:-1])
         return graph.add("Add", product, ensemble.weights[-1:])
     splits = ensemble.thresholds()
     categorical = ensemble.categorical()
     if categorical & set(splits):
         raise CannotCompile("a column is compared as a number here and as a category there")
-    return _trees(graph, ensemble, _prepared(graph, ensemble, categorical))
+    return _trees(graph, ensemble, _prepared(graph, ensemble, categorical, x))
 
 
-def _prepared(graph: Graph, ensemble: Ensemble, categorical: frozenset[int]) -> Value:
+def _prepared(graph: Graph, ensemble: Ensemble, categorical: frozenset[int], x: Value) -> Value:
     """Round categories to codes as the library does, and make zeros missing where it does."""
-    x: Value = INPUT
     if categorical:
         codes = graph.add("Floor", x)
         if not ensemble.strict:  # LightGBM rounds towards zero.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import onnx.compose
 from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import DoubleTensorType
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingShapeCalculator
+from sklearn.utils import get_tags
 
 from portico.serving.importing.compilers.arithmetic import finite
-from portico.serving.importing.compilers.graph import DOUBLE, INT64
+from portico.serving.importing.compilers.graph import DOUBLE, FLOAT, INT64
 from portico.serving.importing.errors import CannotCompile
 
 if TYPE_CHECKING:
@@ -47,25 +48,35 @@ def borrowed_classes(graph: Graph, step: Any, table: Table) -> tuple[Value, Valu
 
 
 def _converted(graph: Graph, step: Any, table: Table, options: dict[str, Any]) -> list[Value]:
-    value = finite(graph, table)
+    takes_missing = get_tags(step).input_tags.allow_nan
+    value = table.numbers(graph) if takes_missing else finite(graph, table)
     name = type(step).__name__
+    given = {id(step): options} if options else None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = convert_sklearn(
-                step,
-                initial_types=[("X", DoubleTensorType([None, table.width]))],
-                target_opset=_OPSETS,
-                options={id(step): options} if options else None,
-            )
+        model = _convert(step, DoubleTensorType([None, table.width]), given)
     except MissingShapeCalculator:
         raise CannotCompile(f"there is no converter for {name}") from None
-    except Exception as error:  # Its converters raise whatever goes wrong in them.
-        raise CannotCompile(f"{name} has no converter that works: {_first_line(error)}") from error
+    except Exception:  # Its converters raise whatever goes wrong in them; some want single ones.
+        try:
+            model = _convert(step, FloatTensorType([None, table.width]), given)
+        except Exception as error:
+            told = f"the converter for {name} fails: {_first_line(error)}"
+            raise CannotCompile(told) from error
+        value = graph.cast(value, FLOAT)
+    if model.functions:
+        raise CannotCompile(f"the converter for {name} writes functions of its own")
     prefix = f"{graph.fresh()}/"
     inner = onnx.compose.add_prefix_graph(model.graph, prefix)
     graph.adopt(inner, {f"{prefix}X": value})
     return [output.name for output in inner.output]
+
+
+def _convert(step: Any, kind: Any, options: dict[int, Any] | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return convert_sklearn(
+            step, initial_types=[("X", kind)], target_opset=_OPSETS, options=options
+        )
 
 
 def _first_line(error: Exception) -> str:

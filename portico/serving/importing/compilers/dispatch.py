@@ -102,7 +102,12 @@ def _own(registry: dict[type, Compiler], step: Any) -> Compiler | None:
     Raises:
         CannotCompile: the class is not one of scikit-learn's.
     """
+    library = type(step).__module__.partition(".")[0]
+    if library in ("xgboost", "lightgbm") and type(step) not in registry:
+        from portico.serving.importing.compilers.wrapped_boosters import register
+
+        register(type(step))
     own = registry.get(type(step))
-    if own is None and not type(step).__module__.startswith("sklearn."):
+    if own is None and library != "sklearn":
         raise CannotCompile(f"there is no compiler for {type(step).__name__}")
     return own

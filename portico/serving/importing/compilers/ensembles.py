@@ -47,7 +47,7 @@ from portico.serving.importing.compilers.dispatch import (
 )
 from portico.serving.importing.compilers.graph import DOUBLE, INT64
 from portico.serving.importing.compilers.linear import isotonic
-from portico.serving.importing.compilers.scaling import function
+from portico.serving.importing.compilers.scaling import function, selected
 from portico.serving.importing.compilers.tables import Table, numbers, side_by_side
 from portico.serving.importing.compilers.trees import added_up, leaf_values, single
 from portico.serving.importing.errors import CannotCompile
@@ -240,13 +240,9 @@ def _curve(graph: Graph, calibrator: Any, score: Value) -> Value:
 def _tempered(graph: Graph, model: Any, scores: Value, *, has_scores: bool) -> Value:
     beta = float(model.calibrators[0].beta_)
     if not has_scores:
-        tiny = float(np.finfo(np.float64).tiny)
-        return softmax(
-            graph, graph.add("Mul", graph.add("Log", graph.add("Add", scores, tiny)), beta)
-        )
-    if len(model.classes) == 2:
-        half = graph.add("Mul", scores, 0.5)
-        scores = graph.concat([graph.add("Neg", half), half])
+        scores = graph.add("Log", graph.add("Add", scores, 1e-12))
+    elif len(model.classes) == 2:
+        scores = graph.concat([graph.add("Neg", scores), scores])
     return softmax(graph, graph.add("Mul", scores, beta))
 
 
@@ -366,14 +362,12 @@ def _self_trained(graph: Graph, model: Any, table: Table) -> Classes:
 
 @classifier(RFE, RFECV)
 def _eliminated(graph: Graph, model: Any, table: Table) -> Classes:
-    picked = table.pick(graph, model.get_support(indices=True).tolist())
-    return classify(graph, model.estimator_, picked)
+    return classify(graph, model.estimator_, selected(graph, model, table))
 
 
 @predictor(RFE, RFECV)
 def _eliminated_regressor(graph: Graph, model: Any, table: Table) -> Value:
-    picked = table.pick(graph, model.get_support(indices=True).tolist())
-    return predict(graph, model.estimator_, picked)
+    return predict(graph, model.estimator_, selected(graph, model, table))
 
 
 @predictor(TransformedTargetRegressor)

@@ -221,14 +221,15 @@ def _from_logs(graph: Graph, logs: Value) -> Classes:
 
 @classifier(naive_bayes.GaussianNB)
 def _gaussian(graph: Graph, model: Any, table: Table) -> Classes:
-    # [rows, 1, columns] against [classes, columns].
-    value = graph.add("Unsqueeze", finite(graph, table), np.array([1]))
-    apart = graph.add("Sub", value, model.theta_)
-    squares = graph.add("Div", graph.add("Mul", apart, apart), model.var_)
+    value = finite(graph, table)
+    norms = []
+    for mean, variance in zip(model.theta_, model.var_, strict=True):
+        apart = graph.add("Sub", value, mean)
+        squares = graph.add("Div", graph.add("Mul", apart, apart), variance)
+        norms.append(graph.sum(squares, keep=True))
     constant = np.log(model.class_prior_) - 0.5 * np.log(2 * np.pi * model.var_).sum(axis=1)
-    return _from_logs(
-        graph, graph.add("Sub", constant, graph.add("Mul", graph.sum(squares, 2), 0.5))
-    )
+    half = graph.add("Mul", graph.concat(norms), 0.5)
+    return _from_logs(graph, graph.add("Sub", constant, half))
 
 
 @classifier(naive_bayes.MultinomialNB, naive_bayes.ComplementNB, naive_bayes.BernoulliNB)

@@ -35,6 +35,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.utils import get_tags
 
 from portico.serving.importing.compilers.arithmetic import finite, interpolated
 from portico.serving.importing.compilers.dispatch import transformer
@@ -242,7 +243,10 @@ def _discriminant(graph: Graph, step: LinearDiscriminantAnalysis, table: Table) 
     RFE,
     RFECV,
 )
-def _selector(graph: Graph, step: Any, table: Table) -> Table:
+def selected(graph: Graph, step: Any, table: Table) -> Table:
+    """Return the columns that a selection keeps; most refuse gaps in those they drop as well."""
+    if not get_tags(step).input_tags.allow_nan:
+        table = numbers(finite(graph, table), table.width)
     return table.pick(graph, step.get_support(indices=True).tolist())
 
 

@@ -28,6 +28,7 @@ from sklearn.tree import (
     ExtraTreeClassifier,
     ExtraTreeRegressor,
 )
+from sklearn.utils import get_tags
 
 from portico.serving.importing.compilers.arithmetic import finite
 from portico.serving.importing.compilers.dispatch import Classes, classifier, predictor
@@ -225,7 +226,9 @@ def _regressor(graph: Graph, forest: Any, table: Table) -> Value:
 
 def _mean(graph: Graph, forest: Any, table: Table) -> Value:
     trees = [each.tree_ for each in getattr(forest, "estimators_", [forest])]
-    total = added_up(graph, leaf_values(graph, trees, single(graph, table)), len(trees))
+    takes_missing = get_tags(getattr(forest, "estimators_", [forest])[0]).input_tags.allow_nan
+    value = (single if takes_missing else complete)(graph, table)
+    total = added_up(graph, leaf_values(graph, trees, value), len(trees))
     return graph.add("Div", total, float(len(trees))) if len(trees) > 1 else total
 
 

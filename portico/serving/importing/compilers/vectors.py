@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
-from portico.serving.importing.compilers.arithmetic import expit, finite, two_sided
+from portico.serving.importing.compilers.arithmetic import distances, finite
 from portico.serving.importing.compilers.borrowed import borrowed_classes
 from portico.serving.importing.compilers.dispatch import Classes, classifier, predictor
 from portico.serving.importing.compilers.graph import DOUBLE, INT64
@@ -25,10 +25,7 @@ def _kernel(graph: Graph, model: Any, value: Value) -> Value:
     vectors = _dense(model.support_vectors_)
     gamma = float(model._gamma)
     if model.kernel == "rbf":
-        # [rows, 1, columns] against [vectors, columns]: no difference of large squares.
-        apart = graph.add("Sub", graph.add("Unsqueeze", value, np.array([1])), vectors)
-        distance = graph.sum(graph.add("Mul", apart, apart), 2)
-        return graph.add("Exp", graph.add("Mul", distance, -gamma))
+        return graph.add("Exp", graph.add("Mul", distances(graph, value, vectors), -gamma))
     product = graph.matmul(value, vectors.T)
     if model.kernel == "linear":
         return product
@@ -63,8 +60,8 @@ def _novelty(graph: Graph, model: Any, table: Table) -> Value:
 
 @classifier(SVC, NuSVC)
 def _classifier(graph: Graph, model: Any, table: Table) -> Classes:
-    if len(model.classes_) > 2 and hasattr(model, "predict_proba"):
-        # Their coupling is an iteration that skl2onnx has written down.
+    if hasattr(model, "predict_proba"):
+        # Probabilities come from an iteration that ONNX Runtime has an operator for.
         return Classes(*borrowed_classes(graph, model, table))
     value = finite(graph, table)
     if len(model.classes_) == 2:
@@ -85,15 +82,8 @@ def _classifier(graph: Graph, model: Any, table: Table) -> Classes:
 def _of_two(graph: Graph, model: Any, value: Value) -> Classes:
     line = _line(graph, model, value)
     # libsvm's sign speaks for the first class.
-    score = graph.add("Neg", line)
     chosen = graph.cast(graph.add("LessOrEqual", graph.reshape(line, -1), 0.0), INT64)
-    if not hasattr(model, "predict_proba"):
-        return Classes(chosen, None, score)
-    slope, offset = float(model.probA_[0]), float(model.probB_[0])
-    first = graph.add("Neg", graph.add("Add", graph.add("Mul", line, slope), offset))
-    bounded = graph.add("Clip", expit(graph, first), 1e-7, 1 - 1e-7)
-    probabilities = two_sided(graph, graph.add("Sub", 1.0, bounded))
-    return Classes(chosen, probabilities, score)
+    return Classes(chosen, None, graph.add("Neg", line))
 
 
 def _pair_weights(model: Any) -> Array:
