@@ -6,8 +6,8 @@ PORT ?= 8000
 STATE ?= .portico
 VENV := .venv
 BIN := $(VENV)/bin
-# Debian packages that the tests drive: a browser, promtool, a load generator.
-PACKAGES := chromium fonts-dejavu-core prometheus wrk
+# Debian packages that the tests drive: a browser, a database server, promtool, a load generator.
+PACKAGES := chromium fonts-dejavu-core postgresql prometheus wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check bench loadtest format lock clean

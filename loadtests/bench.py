@@ -23,7 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import binary, neighbours, promotes, recovery, wrk
+from loadtests import batching, binary, neighbours, promotes, recovery, wrk
 from loadtests.baselines import MODEL_VARIABLE
 from loadtests.demos import demo_models
 from loadtests.figures import Figure, show
@@ -155,6 +155,19 @@ class Bench:
             Figure("1x3x224x224 as bytes, beside the run", median(as_bytes) * 1e3, "ms", 2.0),
             Figure("the same as JSON", median(cost.json for cost in costs) * 1e3, "ms"),
         ]
+
+    def batching(self) -> None:
+        """Compare a function that batches pay off for with calling it directly."""
+        outcome = batching.measure(self._rounds, self._seconds)
+        self.figures += [
+            Figure(
+                "slow function, 64 connections / full batches directly", outcome.share, "times",
+                0.8, at_least=True,
+            ),
+            Figure(
+                "slow function, 1 connection, above calling it", outcome.overhead * 1e3, "ms", 1.0
+            ),
+        ]  # fmt: skip
 
     def neighbours(self) -> None:
         """Compare the p99 of a model among many with its p99 alone."""
@@ -296,7 +309,7 @@ def _seconds_of(call: Callable[[], object]) -> float:
 
 
 PARTS: Final = (
-    "throughput", "forest", "binary", "neighbours", "startup", "memory", "middleware", "scrape",
+    "throughput", "forest", "batching", "binary", "neighbours", "startup", "memory", "middleware", "scrape",
     "recovery", "promotes",
 )  # fmt: skip
 

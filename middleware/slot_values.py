@@ -92,8 +92,17 @@ class SlotFiles:
 
         It is called while nobody else applies; when another thread is at it, by that one.
         """
-        self._pending.append((work, argument))
-        self.settle()
+        applying = self._applying
+        if not applying.acquire(blocking=False):
+            self._pending.append((work, argument))
+            self.settle()
+            return
+        try:
+            work(argument)
+        finally:
+            applying.release()
+        if self._pending:
+            self.settle()
 
     def settle(self) -> None:
         """Work off what is pending, unless another thread is doing it."""

@@ -416,7 +416,7 @@ def test_what_is_not_the_inputs_fault_is_a_failure_without_details(
         def run(self, *_: object) -> None:
             raise RuntimeError("/secret/place")
 
-    monkeypatch.setattr(runtime, "_session", Broken())
+    monkeypatch.setattr(runtime, "_run", Broken().run)
     with pytest.raises(ModelFailed) as caught:
         runtime.run({"x": floats([1, 2])}, None)
     assert caught.value.message == "the model failed on this input"
