@@ -70,7 +70,7 @@ def _add_overview(app: Flask, catalogue: Catalogue, view: OperatorView, history:
             cards=cards(readings) if readings else [],
             span=words.age(0, span_of(readings)) if readings else "",
             rows=model_rows(readings, known) if readings else [],
-            failed=[row for row in versions if row.state == "failed"],
+            failed=[row for row in versions if row.problem],
             ready=sum(row.state == "ready" for row in versions),
             versions=versions,
             workers=len(view.workers()),

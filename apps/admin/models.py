@@ -17,6 +17,7 @@ class VersionRow(NamedTuple):
     title: str
     version: str
     is_current: bool
+    aliases: tuple[str, ...]
     state: str
     problem: str
     runtime: str
@@ -36,6 +37,7 @@ def _row(model: Model, version: Version) -> VersionRow:
         title=model.title,
         version=version.name,
         is_current=served is not None and version is model.current,
+        aliases=tuple(alias for alias, name in model.aliases.items() if name == version.name),
         state=str(version.state),
         problem=version.problem,
         runtime=served.platform if served else "",

@@ -228,6 +228,18 @@ def test_models_are_shown_with_state_and_reason(operator: Client) -> None:
     assert "<script>no model" not in text
 
 
+def test_an_unready_version_and_its_aliases_are_shown(
+    operator: Client, catalogue: Catalogue
+) -> None:
+    catalogue.model("doubler").aliases = {"candidate": "1"}
+    catalogue.judge(catalogue.version("doubler"), "it has not answered for 30 s")
+    text = operator.get("/admin/models").text
+    assert "p-badge-unready" in text
+    assert "it has not answered for 30 s" in text
+    assert ">candidate<" in text
+    assert "doubler 1" in operator.get("/admin/").text
+
+
 def test_the_overview_says_what_failed(operator: Client) -> None:
     text = operator.get("/admin/").text
     assert "1 of 2 model versions failed" in text

@@ -312,6 +312,21 @@ def test_a_model_that_loads_is_looked_for_again(tmp_path: Path) -> None:
     assert "is being loaded" in answer.text
 
 
+def test_an_unready_version_is_asked_and_says_what_is_wrong(
+    client: Client, catalogue: Catalogue
+) -> None:
+    version = catalogue.version("my flowers", "1")
+    catalogue.judge(version, "it has not answered for 30 s")
+    try:
+        answer = client.get("/models/my%20flowers/versions/1")
+        assert answer.status_code == 200
+        assert "p-badge-unready" in answer.text
+        assert "Version 1 does not answer as it should: it has not answered for 30 s" in answer.text
+    finally:
+        catalogue.judge(version, "")
+    assert "p-badge-unready" not in client.get("/models/my%20flowers/versions/1").text
+
+
 def test_an_older_version_answers_where_the_newest_failed(client: Client) -> None:
     text = client.get("/models/my%20flowers").text
     assert "Version 2 failed to load" in text

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,7 @@ from loadtests.promotes import (
     value_of,
     wait_for_all,
 )
-from loadtests.server import wait_until
+from loadtests.server import BIN, ROOT, clean_environment, wait_until
 from loadtests.versions import publish
 from portico.serving.versions import PRODUCTION
 from portico.storage.opening import open_artefacts
@@ -108,3 +111,42 @@ def test_a_worker_that_is_killed_while_it_takes_over_is_replaced_by_one_that_doe
             wait_for_all(versions, 2)
             answer = server.get(f"/api/models/{MODEL}").json()
             assert answer["version"] == str(2 - number % 2)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "versions.md"
+
+
+def examples():
+    """Return the commands of the page, each with what it prints."""
+    text = "\n".join(line.removeprefix("  ") for line in PAGE.read_text("utf-8").splitlines())
+    return re.findall(r"^\$ portico (models .+)\n((?:(?!\$|```).+\n)+)", text, re.MULTILINE)
+
+
+def as_on_the_page(text):
+    """Leave out what differs from run to run: times, machines and processes; and the name."""
+    text = re.sub(r"in \d+\.\d s", "in 0.3 s", text.replace(MODEL, "iris"))
+    return re.sub(r"^\S+:\d+ ", "vm:1 ", text, flags=re.MULTILINE)
+
+
+def test_the_commands_of_the_page_print_what_the_page_says():
+    with constant_gateway() as (server, versions):
+        state = server.folder / "state"
+        environment = clean_environment({"state": state}) | {"PYTHONPATH": str(ROOT)}
+
+        def run(command):
+            command = command.replace("iris", MODEL).split()
+            done = subprocess.run(
+                [BIN / "portico", *command], env=environment, cwd=server.folder,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            return done.returncode, as_on_the_page(done.stdout)
+
+        promote, rollback, refused = examples()
+        assert run(promote[0]) == (0, as_on_the_page(promote[1]))
+        assert run(rollback[0]) == (0, as_on_the_page(rollback[1]))
+        number = publish(versions, open_artefacts("", state), MODEL, value_of(3))
+        (digest,) = (r.digest for r in versions.state().versions if r.version == number)
+        file = open_artefacts("", state).fetch(digest) / "model.onnx"
+        file.write_bytes(file.read_bytes() + b" ")
+        run("models promote iris 2")
+        assert run(refused[0]) == (1, as_on_the_page(refused[1]))
