@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -31,16 +32,18 @@ from portico.accounts.service import Accounts
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
+from portico.serving.drift_watch import DriftWatch
 from portico.serving.errors import StorageUnavailable
 from portico.serving.follower import Follower
 from portico.serving.health import Health
-from portico.serving.metrics import PredictionMetrics
+from portico.serving.metrics import DriftMetrics, PredictionMetrics
 from portico.serving.recorder import PredictionLog, Retention
 from portico.serving.shadow import Shadow
 from portico.storage.opening import (
     has_versions,
     open_accounts,
     open_artefacts,
+    open_drift,
     open_predictions,
     open_versions,
 )
@@ -123,7 +126,8 @@ def create_gateway(
         ArtefactError: a path of ``settings.models`` holds no models.
     """
     metrics = PredictionMetrics(registry, Tally.of_process())
-    predictions = _prediction_log(settings, metrics)
+    drift = _drift_watch(settings, registry)
+    predictions = _prediction_log(settings, metrics, drift)
     catalogue = _catalogue(settings, metrics, predictions)
     shadow = Shadow(catalogue, metrics.shadow)
     accounts = Accounts(lambda: open_accounts(settings.database_url))
@@ -191,11 +195,20 @@ def _follower(settings: Settings, catalogue: Catalogue) -> Follower:
     )
 
 
-def _prediction_log(settings: Settings, metrics: PredictionMetrics) -> PredictionLog:
+def _drift_watch(settings: Settings, registry: CollectorRegistry) -> DriftWatch:
+    # Opened once, unless it fails.
+    open_store = cache(lambda: open_drift(settings.database_url))
+    return DriftWatch(open_store, DriftMetrics(registry))
+
+
+def _prediction_log(
+    settings: Settings, metrics: PredictionMetrics, drift: DriftWatch
+) -> PredictionLog:
     return PredictionLog(
         lambda: open_predictions(settings.database_url),
         metrics.dropped,
         Retention(settings.prediction_log_days * _DAY, settings.prediction_log_bytes),
+        observer=drift,
     )
 
 

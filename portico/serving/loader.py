@@ -9,9 +9,10 @@ from portico.serving.artefacts import Artefact, sha256_of
 from portico.serving.batch_safety import why_not_together
 from portico.serving.card import describe, read_card
 from portico.serving.codecs.image_fit import with_image
+from portico.serving.drift import Reference
 from portico.serving.errors import ArtefactError, InvalidInput, ServingError
 from portico.serving.golden import Golden, trial_row
-from portico.serving.manifest import GOLDEN, Manifest, read_manifest
+from portico.serving.manifest import GOLDEN, REFERENCE, Manifest, read_manifest
 from portico.serving.runtimes.registry import open_runtime
 from portico.serving.service import ServedModel
 from portico.serving.signature_json import signature_from_json
@@ -136,6 +137,8 @@ class Loader:
             batching=why_not_together(runtime, described, card, golden),
             threads=self._concurrency,
         )
+        if not isinstance(source, Artefact) and (folder / REFERENCE).is_file():
+            served.reference = Reference.from_json((folder / REFERENCE).read_bytes())
         if self._recorder_of is not None:
             served.recorder = self._recorder_of(served)
         return served

@@ -197,3 +197,36 @@ class PredictionMetrics:
     def meter(self, model: str, version: str) -> ModelMeter:
         """Return the meter of one version."""
         return ModelMeter(self, model, version)
+
+
+class DriftMetrics:
+    """Registers what is told of drift; each worker sets what all of them have counted together.
+
+    Args:
+        registry: where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(
+                name,
+                text,
+                ("model", "version", *labels),
+                multiprocess_mode="mostrecent",
+                registry=registry,
+            )
+
+        self.psi = gauge(
+            "portico_drift_psi",
+            "Population stability index of a feature or of the prediction.",
+            "feature",
+        )
+        self.strange = gauge(
+            "portico_drift_unseen_share",
+            "Share of rows outside the range or the categories of reference.",
+            "feature",
+        )
+        self.columns = gauge(
+            "portico_drift_features", "Features and prediction, by how far they moved.", "level"
+        )
+        self.rows = gauge("portico_drift_rows", "Rows of the last day that were looked at.")

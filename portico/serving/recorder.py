@@ -45,6 +45,10 @@ class Retention:
 class Observer(Protocol):
     """Sees all predictions before they are written, on the thread that writes them."""
 
+    def add(self, served: ServedModel) -> None:
+        """Know a version whose predictions will come."""
+        ...
+
     def observe(self, stacks: Iterable[Stack]) -> None:
         """Take notice of predictions; quickly, since requests want the processor."""
         ...
@@ -105,6 +109,8 @@ class PredictionLog:
 
     def recorder(self, served: ServedModel) -> Recorder:
         """Return what takes the predictions of one version; it is called on the request path."""
+        if self._observer is not None:
+            self._observer.add(served)
         card = served.card.log
         size_of = _size_of(served.signature)
         keep = self._whole if card.enabled and card.inputs else self._bare
@@ -182,7 +188,10 @@ class PredictionLog:
     def _emptied(self, buffer: deque[Prediction]) -> list[Stack]:
         stacks = list(stacks_of([buffer.popleft() for _ in range(len(buffer))]))
         if self._observer is not None and stacks:
-            self._observer.observe(stacks)
+            try:
+                self._observer.observe(stacks)
+            except Exception:  # The log goes on, whatever becomes of those who look on.
+                log.exception("prediction_observer_failed")
         return stacks
 
     def _add(self, stack: Stack, *, with_tensors: bool) -> None:

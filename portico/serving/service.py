@@ -13,6 +13,7 @@ from portico.serving.errors import Cancelled, DeadlineExceeded, InvalidInput, Qu
 
 if TYPE_CHECKING:
     from portico.serving.card import ModelCard
+    from portico.serving.drift import Reference
     from portico.serving.metrics import ModelMeter
     from portico.serving.ports import Runtime
     from portico.serving.predictions import Prediction, Recorder
@@ -33,12 +34,14 @@ class ServedModel:
         recorder: is handed each prediction that has come to its end; None where nobody keeps them.
         last_used: arrival of the prediction answered last, or when it was loaded; seconds since
             the epoch.
+        reference: what drift is held against; None where the import had no examples.
         batching: why rows of several requests never run together; empty where they do.
     """
 
     __slots__ = (
         "__weakref__", "_batcher", "_closing", "_first_input", "_is_batched", "batching", "card",
-        "last_used", "meter", "name", "platform", "recorder", "sha256", "signature", "version",
+        "last_used", "meter", "name", "platform", "recorder", "reference", "sha256",
+        "signature", "version",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 everything that is known about a version, once
@@ -63,6 +66,7 @@ class ServedModel:
         self.platform = runtime.platform
         self.meter = meter
         self.recorder = recorder
+        self.reference: Reference | None = None
         self.batching = batching
         self._batcher = Batcher(runtime, card, meter, batches=not batching, threads=threads)
         self._is_batched = signature.is_batched

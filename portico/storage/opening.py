@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from portico.accounts.ports import AccountStore
+    from portico.serving.drift_watch import DriftStore
     from portico.serving.predictions import PredictionStore
     from portico.serving.versions import ArtefactStore, VersionStore
 
@@ -96,6 +97,18 @@ def open_predictions(url: str) -> PredictionStore:
     from portico.storage.predictions import DatabasePredictionStore
 
     return DatabasePredictionStore(open_database(url))
+
+
+def open_drift(url: str) -> DriftStore:
+    """Open what is counted to see drift, and make tables that are missing.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    from portico.storage.database import open_database
+    from portico.storage.drift import DatabaseDriftStore
+
+    return DatabaseDriftStore(open_database(url))
 
 
 def open_artefacts(url: str, state: Path) -> ArtefactStore:

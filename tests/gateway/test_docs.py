@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from gateway.cli.main import portico
 from gateway.settings import AccessSettings, MountSettings, Settings
 from middleware.metrics import HTTPMetrics
-from portico.serving.metrics import PredictionMetrics
+from portico.serving.metrics import DriftMetrics, PredictionMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,7 @@ def test_metrics_reference_has_each_metric_with_its_labels() -> None:
     registry = CollectorRegistry()
     HTTPMetrics(lambda environ, start: [], registry=registry)
     PredictionMetrics(registry)
+    DriftMetrics(registry)
     documented = set(re.findall(r"^\| `(portico_\w+)(?:\{([^}]*)\})?` \|", text, re.MULTILINE))
     names = {name for name, _ in documented}
     for collector in registry._collector_to_names:

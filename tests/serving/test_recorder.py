@@ -257,6 +257,9 @@ def test_an_observer_sees_what_the_log_leaves_out(store: Unsteady, lost: Losses)
     class Rows:
         seen = ticks = 0
 
+        def add(self, served: ServedModel) -> None:
+            pass
+
         def observe(self, stacks: Iterable[Stack]) -> None:
             self.seen += sum(int(stack.rows.sum()) for stack in stacks)
 
