@@ -22,7 +22,9 @@ from portico.serving.importing.compilers.boosters import (
     rows_of_booster,
     thresholds_of_booster,
 )
+from portico.serving.importing.compiling import compile_native, plausible_rows, thresholds_of
 from portico.serving.importing.errors import CannotCompile
+from portico.serving.importing.kinds import Kind
 from portico.serving.importing.parity import prove
 from portico.serving.runtimes.onnx import ONNXModel
 from portico.serving.runtimes.registry import open_runtime
@@ -160,3 +162,29 @@ def test_thresholds_are_told_by_the_names_of_the_columns(tmp_path: Path) -> None
     assert "age" in told
     assert "colour" not in told, "categories are no thresholds"
     assert told["age"] == sorted(set(told["age"]))
+
+
+@pytest.mark.parametrize("kind", [Kind.XGBOOST, Kind.LIGHTGBM])
+def test_an_import_gets_compiler_rows_and_thresholds(tmp_path: Path, kind: Kind) -> None:
+    is_xgboost = kind is Kind.XGBOOST
+    trained = train_xgboost("binary:logistic") if is_xgboost else train_lightgbm("binary")
+    native = opened(saved(tmp_path / ("model.json" if is_xgboost else "model.txt"), trained))
+    compile_native(kind, native, tmp_path / "model.onnx")
+    rows = plausible_rows(kind, native, native.signature)
+    thresholds = thresholds_of(kind, native, native.signature)
+    answers = native.run(rows, None)["label"]
+    assert len(set(answers.tolist())) == 2, "made-up rows reach both classes"
+    assert np.isnan(rows["input"]).any()
+    assert thresholds
+    model = ONNXModel(tmp_path / "model.onnx", 1)
+    report = prove(native, model, native.signature, examples=rows, thresholds=thresholds)
+    assert report.compiled, report.reason
+
+
+def test_an_import_makes_up_rows_for_what_cannot_be_compiled(tmp_path: Path) -> None:
+    native = opened(saved(tmp_path / "model.txt", train_lightgbm("regression", linear_tree=True)))
+    rows = plausible_rows(Kind.LIGHTGBM, native, native.signature)
+    assert len(native.run(rows, None)["prediction"]) == len(rows["input"])
+    with pytest.raises(CannotCompile, match="linear models"):
+        compile_native(Kind.LIGHTGBM, native, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
