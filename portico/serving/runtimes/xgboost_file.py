@@ -22,10 +22,9 @@ from portico.serving.runtimes.trees import (
     Integers,
     Link,
     Task,
-    Tree,
-    reachable,
 )
 from portico.serving.runtimes.ubj import NotUBJSON, decode_ubj
+from portico.serving.runtimes.xgboost_tree import floats, integers, read_tree, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,9 +56,6 @@ _OBJECTIVES: Final = {
 }
 _LOGIT_BASE: Final = frozenset({"reg:logistic", "binary:logistic"})
 """Objectives whose base score is a probability; those with the link EXP keep its exponential."""
-
-_ROOT_PARENT: Final = 2_147_483_647
-_MAX_CATEGORY: Final = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,11 +121,11 @@ def _decoded(data: bytes, name: str) -> Any:
 class _Reader:
     def __init__(self, document: dict[str, Any]) -> None:
         self._learner = learner = document["learner"]
-        self._version = [_whole(part, 1 << 16, "version") for part in document["version"]]
+        self._version = [whole(part, 1 << 16, "version") for part in document["version"]]
         self._params = params = learner["learner_model_param"]
-        self._features = _whole(params["num_feature"], MAX_FEATURES, "num_feature")
-        self._classes = _whole(params.get("num_class", "0"), MAX_CLASSES, "num_class")
-        self._targets = _whole(params.get("num_target", "1"), MAX_CLASSES, "num_target")
+        self._features = whole(params["num_feature"], MAX_FEATURES, "num_feature")
+        self._classes = whole(params.get("num_class", "0"), MAX_CLASSES, "num_class")
+        self._targets = whole(params.get("num_target", "1"), MAX_CLASSES, "num_target")
         self._groups = max(self._classes, 1) * max(self._targets, 1)
         self._objective = learner["objective"]
 
@@ -159,7 +155,7 @@ class _Reader:
             raise ArtefactError(f"objective {name} does not go with {self._classes} classes")
         if task is Task.MULTICLASS:
             told = self._objective["softmax_multiclass_param"]["num_class"]
-            if _whole(told, MAX_CLASSES, "num_class") != self._classes or self._targets > 1:
+            if whole(told, MAX_CLASSES, "num_class") != self._classes or self._targets > 1:
                 raise ArtefactError("the numbers of classes do not agree")
         # Several yes-or-no labels at once are values: no class wins over the others.
         return (Task.VALUE if task is Task.BINARY and self._targets > 1 else task), link
@@ -181,9 +177,9 @@ class _Reader:
 
     def _linear(self, booster: dict[str, Any], ensemble: Ensemble) -> XGBoostFile:
         shape = (self._features + 1, self._groups)
-        weights = _floats(booster["model"], "weights", shape[0] * shape[1], "the linear model")
+        weights = floats(booster["model"], "weights", shape[0] * shape[1], "the linear model")
         model = {
-            "boosted_rounds": _whole(booster["model"].get("boosted_rounds", 0), 1 << 31, "rounds"),
+            "boosted_rounds": whole(booster["model"].get("boosted_rounds", 0), 1 << 31, "rounds"),
             "weights": weights,
         }
         # The linear booster adds the first base score to every margin.
@@ -197,19 +193,22 @@ class _Reader:
             raise ArtefactError(f"the booster '{str(booster['name'])[:40]}' is not known")
         model = (booster["gbtree"] if is_dart else booster)["model"]
         blocks = model["trees"]
-        groups = _integers(model, "tree_info", len(blocks), "the model")
+        groups = integers(model, "tree_info", len(blocks), "the model")
         if ((groups < 0) | (groups >= self._groups)).any():
             raise ArtefactError("a tree adds to a score that is not there")
         weights = np.ones(len(blocks), dtype=np.float32)
         if is_dart:
-            weights = _floats(booster, "weight_drop", len(blocks), "the model")
-        read = [self._tree(b, i, w) for i, (b, w) in enumerate(zip(blocks, weights, strict=True))]
+            weights = floats(booster, "weight_drop", len(blocks), "the model")
+        read = [
+            read_tree(b, i, w, self._features)
+            for i, (b, w) in enumerate(zip(blocks, weights, strict=True))
+        ]
         bounds = self._bounds(model, len(blocks))
         iterations = self._iterations(bounds)
         last = len(blocks) if iterations is None else int(bounds[iterations])
         clean = {
             "gbtree_model_param": {
-                "num_parallel_tree": str(_whole(
+                "num_parallel_tree": str(whole(
                     model["gbtree_model_param"].get("num_parallel_tree", "1"), 1 << 20, "trees"
                 )),
                 "num_trees": str(len(blocks)),
@@ -231,11 +230,11 @@ class _Reader:
         """Return the first tree of each boosting round, and the number of trees at the end."""
         if "iteration_indptr" not in model:  # Written before XGBoost 2.0.
             told = model["gbtree_model_param"].get("num_parallel_tree", "1")
-            step = self._groups * max(_whole(told, 1 << 20, "num_parallel_tree"), 1)
+            step = self._groups * max(whole(told, 1 << 20, "num_parallel_tree"), 1)
             if trees % step:
                 raise ArtefactError(f"{trees} trees in rounds of {step}")
             return np.arange(0, trees + 1, step)
-        bounds = _integers(model, "iteration_indptr", None, "the model")
+        bounds = integers(model, "iteration_indptr", None, "the model")
         if not len(bounds) or bounds[0] != 0 or bounds[-1] != trees or (np.diff(bounds) < 0).any():
             raise ArtefactError("the boosting rounds are out of order")
         return bounds
@@ -245,42 +244,10 @@ class _Reader:
         attributes = self._learner.get("attributes", {})
         if "best_iteration" not in attributes or "scikit_learn" not in attributes:
             return None
-        rounds = _whole(attributes["best_iteration"], 1 << 31, "best_iteration") + 1
+        rounds = whole(attributes["best_iteration"], 1 << 31, "best_iteration") + 1
         if rounds >= len(bounds):
             raise ArtefactError("the best iteration is not there")
         return rounds
-
-    def _tree(
-        self, block: dict[str, Any], number: int, weight: np.float32
-    ) -> tuple[Tree, dict[str, Any]]:
-        where = f"tree {number}"
-        params = block["tree_param"]
-        count = _whole(params["num_nodes"], len(block["left_children"]), "num_nodes")
-        if _whole(params.get("size_leaf_vector", "1"), MAX_CLASSES, "size_leaf_vector") > 1:
-            raise ArtefactError("trees with several values a leaf are not served")
-        left = _integers(block, "left_children", count, where)
-        right = _integers(block, "right_children", count, where)
-        feature = _integers(block, "split_indices", count, where)
-        default = _integers(block, "default_left", count, where) != 0
-        threshold = _floats(block, "split_conditions", count, where)
-        alive = reachable(left, right, where)
-        inner = alive & (left != -1)
-        if ((feature[inner] < 0) | (feature[inner] >= self._features)).any():
-            raise ArtefactError(f"{where} splits a column that the model has not")
-        categories = _node_categories(block, inner, where)
-        # A value among the categories goes right there; here it goes left.
-        swapped = np.zeros(count, dtype=bool)
-        swapped[list(categories)] = True
-        tree = Tree(
-            left=np.where(swapped, right, left),
-            right=np.where(swapped, left, right),
-            feature=feature,
-            threshold=threshold,
-            missing_left=default ^ swapped,
-            value=np.where(left == -1, threshold, 0) * weight,
-            categories=categories,
-        )
-        return tree, _clean_tree(block, tree, swapped, params, number, self._features)
 
     def _file(
         self,
@@ -322,80 +289,6 @@ class _Reader:
         return texts
 
 
-def _clean_tree(
-    block: dict[str, Any],
-    tree: Tree,
-    swapped: NDArray[np.bool_],
-    params: dict[str, Any],
-    number: int,
-    features: int,
-) -> dict[str, Any]:
-    """Return a tree as the library reads it, made of nothing but what was checked."""
-    count = len(tree.left)
-    left, right = (
-        np.where(swapped, tree.right, tree.left),
-        np.where(swapped, tree.left, tree.right),
-    )
-    inner = np.flatnonzero(left != -1)
-    parents = np.zeros(count, dtype=np.int64)
-    for children in (left, right):
-        inside = inner[(children[inner] >= 0) & (children[inner] < count)]
-        parents[children[inside]] = inside
-    parents[0] = _ROOT_PARENT
-    nodes = sorted(tree.categories)
-    sizes = [len(tree.categories[node]) for node in nodes]
-    told = {
-        key: np.nan_to_num(_floats(block, key, count, "a tree", finite=False))
-        for key in ("base_weights", "loss_changes", "sum_hessian")
-    }
-    return {
-        **told,
-        "categories": [c for node in nodes for c in tree.categories[node].tolist()],
-        "categories_nodes": nodes,
-        "categories_segments": np.cumsum([0, *sizes])[:-1],
-        "categories_sizes": sizes,
-        "default_left": (tree.missing_left ^ swapped).astype(np.int64),
-        "id": number,
-        "left_children": left,
-        "parents": parents,
-        "right_children": right,
-        "split_conditions": tree.threshold,
-        "split_indices": tree.feature,
-        "split_type": swapped.astype(np.int64),
-        "tree_param": {
-            "num_deleted": str(_whole(params.get("num_deleted", "0"), count, "num_deleted")),
-            "num_feature": str(features),
-            "num_nodes": str(count),
-            "size_leaf_vector": "1",
-        },
-    }
-
-
-def _node_categories(
-    block: dict[str, Any], inner: NDArray[np.bool_], where: str
-) -> dict[int, Integers]:
-    """Return the categories that each categorical node sends right."""
-    if "split_type" not in block:  # Written before XGBoost knew categories.
-        return {}
-    count = len(inner)
-    asks = np.flatnonzero((_integers(block, "split_type", count, where) == 1) & inner)
-    values = _integers(block, "categories", None, where)
-    nodes = _integers(block, "categories_nodes", None, where)
-    starts = _integers(block, "categories_segments", len(nodes), where)
-    sizes = _integers(block, "categories_sizes", len(nodes), where)
-    if ((values < 0) | (values >= _MAX_CATEGORY)).any():
-        raise ArtefactError(f"{where} asks for a category that none can be")
-    if ((starts < 0) | (sizes < 0) | (starts + sizes > len(values))).any():
-        raise ArtefactError(f"{where} has categories out of order")
-    found = {
-        node: values[start : start + size]
-        for node, start, size in zip(nodes.tolist(), starts.tolist(), sizes.tolist(), strict=True)
-    }
-    if not set(asks.tolist()) <= set(found):
-        raise ArtefactError(f"{where} asks for categories that are not there")
-    return {node: found[node] for node in asks.tolist()}
-
-
 def _categories(told: Any) -> dict[int, Sequence[Any]]:
     """Return the categories of each column that has any, as the data frame called them."""
     found: dict[int, Sequence[Any]] = {}
@@ -410,38 +303,3 @@ def _categories(told: Any) -> dict[int, Sequence[Any]]:
         elif len(values):
             found[column] = values.tolist()
     return found
-
-
-def _whole(told: Any, most: int, what: str) -> int:
-    if not re.fullmatch(r"\d{1,10}", str(told)) or int(told) > most:
-        raise ArtefactError(
-            f"{what} is '{str(told)[:20]}'; a whole number up to {most} is expected"
-        )
-    return int(told)
-
-
-def _integers(block: dict[str, Any], key: str, count: int | None, where: str) -> Integers:
-    values = _array(block, key, count, where)
-    if len(values) and values.dtype.kind not in "iub":
-        raise ArtefactError(f"{key} of {where} holds something else than whole numbers")
-    return values.astype(np.int64)
-
-
-def _floats(
-    block: dict[str, Any], key: str, count: int, where: str, *, finite: bool = True
-) -> NDArray[np.float32]:
-    values = _array(block, key, count, where)
-    if len(values) and values.dtype.kind not in "iuf":
-        raise ArtefactError(f"{key} of {where} holds something else than numbers")
-    with np.errstate(over="ignore"):
-        floats = values.astype(np.float32)
-    if finite and not np.isfinite(floats).all():
-        raise ArtefactError(f"{key} of {where} holds a number that is not finite")
-    return floats
-
-
-def _array(block: dict[str, Any], key: str, count: int | None, where: str) -> NDArray[Any]:
-    values = np.asarray(block[key])
-    if values.ndim != 1 or (count is not None and len(values) != count):
-        raise ArtefactError(f"{key} of {where} holds {values.size} values; {count} are expected")
-    return values
