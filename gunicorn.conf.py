@@ -67,6 +67,7 @@ def post_worker_init(worker):
     """Begin what only a process that serves should do."""
     if hasattr(worker.wsgi, "remember"):
         worker.wsgi.remember()
+    process.keep_what_is_there()
 
 
 def child_exit(server, worker):

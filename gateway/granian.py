@@ -75,6 +75,7 @@ def _load(slots: WorkerSlots) -> WSGIApplication:
     from gateway.wsgi import application
 
     application.remember()
+    process.keep_what_is_there()
     # A worker leaves without the interpreter's own clean-up.
     Finalize(None, application.close, exitpriority=1)
     return _emptying(application)

@@ -58,7 +58,15 @@ def load_code() -> None:
     """
     for module in ("gateway.compose", "portico.serving.runtimes.onnx", "portico.storage.database"):
         importlib.import_module(module)
-    # What is there now is garbage for nobody; a collection must not write to each of its pages.
+    keep_what_is_there()
+
+
+def keep_what_is_there() -> None:
+    """Take what was made so far out of the garbage collector's sight.
+
+    It stays for as long as the process does. Looking at all of it again and again stops every
+    thread for tens of milliseconds, and writes to pages that workers share.
+    """
     gc.collect()
     gc.freeze()
 

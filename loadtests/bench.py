@@ -309,8 +309,8 @@ def _seconds_of(call: Callable[[], object]) -> float:
 
 
 PARTS: Final = (
-    "throughput", "forest", "batching", "binary", "neighbours", "startup", "memory", "middleware", "scrape",
-    "recovery", "promotes",
+    "throughput", "forest", "batching", "binary", "neighbours", "startup", "memory", "middleware",
+    "scrape", "recovery", "promotes",
 )  # fmt: skip
 
 
