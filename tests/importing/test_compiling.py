@@ -101,6 +101,20 @@ def test_an_unknown_category_is_refused_with_a_sentence(tmp_path: Path) -> None:
         compiled.run({"sex": np.array([["d"]], dtype=object)}, None)
 
 
+def test_infinite_numbers_are_refused_behind_texts_and_categories(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"age": X[:, 0], "sex": np.where(Y, "f", "m")})
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(), ["sex"]), (StandardScaler(), ["age"])),
+        LogisticRegression(),
+    ).fit(frame, Y)
+    native = opened(model)
+    compiled = compiled_model(model, native.signature, tmp_path)
+    rows = {"sex": np.array([["f"]], dtype=object), "age": np.array([[np.nan]])}
+    for runtime in (native, compiled):
+        with pytest.raises(ModelRefused):
+            runtime.run(rows, None)
+
+
 def test_a_missing_number_is_refused_where_the_original_refuses_it(tmp_path: Path) -> None:
     model = LogisticRegression().fit(X, Y)
     compiled = compiled_model(model, opened(model).signature, tmp_path)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def finite(graph: Graph, table: Table) -> Value:
     """Return a table as numbers; a run fails where one is missing or infinite."""
+    if table.is_finite:
+        return table.numbers(graph)
     return graph.once(("finite", table), lambda: _finite(graph, table.numbers(graph)))
 
 

@@ -105,7 +105,7 @@ def _one_hot(graph: Graph, encoder: OneHotEncoder, table: Table) -> Table:
     value = graph.cast(graph.add("Equal", spread, np.arange(len(owners))), DOUBLE)
     if encoder.handle_unknown == "error":
         value = graph.refuse_where(graph.add("Equal", code, _UNKNOWN), _REFUSED, value)
-    return numbers(value, len(owners))
+    return numbers(value, len(owners), is_finite=True)
 
 
 def _place_of_unknown(encoder: OneHotEncoder, column: int, places: Array) -> int:

@@ -246,7 +246,7 @@ def _discriminant(graph: Graph, step: LinearDiscriminantAnalysis, table: Table) 
 def selected(graph: Graph, step: Any, table: Table) -> Table:
     """Return the columns that a selection keeps; most refuse gaps in those they drop as well."""
     if not get_tags(step).input_tags.allow_nan:
-        table = numbers(finite(graph, table), table.width)
+        table = numbers(finite(graph, table), table.width, is_finite=True)
     return table.pick(graph, step.get_support(indices=True).tolist())
 
 

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A matrix of doubles, ``[rows, width]``; a missing number is NaN."""
+    """A matrix of doubles, ``[rows, width]``; a missing number is NaN.
+
+    Attributes:
+        is_finite: whether none can be missing or infinite, as with counts.
+    """
 
     value: Value
     width: int
+    is_finite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class Table:
         """Whether all columns are numbers."""
         return all(isinstance(part, Numbers) for part in self.parts)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number can be missing or infinite."""
+        return all(isinstance(part, Numbers) and part.is_finite for part in self.parts)
+
     def numbers(self, graph: Graph) -> Value:
         """Return all columns as one matrix of doubles.
 
@@ -86,7 +96,10 @@ class Table:
             if isinstance(part, Text) or part.width == 1:
                 singles.append(part)
             else:
-                singles += [Numbers(graph.columns(part.value, [i]), 1) for i in range(part.width)]
+                singles += [
+                    Numbers(graph.columns(part.value, [i]), 1, part.is_finite)
+                    for i in range(part.width)
+                ]
         return singles
 
     def pick(self, graph: Graph, indexes: Sequence[int]) -> Table:
@@ -96,14 +109,14 @@ class Table:
             return Table(self.parts, names)
         if len(self.parts) == 1 and isinstance(self.parts[0], Numbers):
             picked = graph.columns(self.parts[0].value, list(indexes))
-            return Table((Numbers(picked, len(indexes)),), names)
+            return Table((Numbers(picked, len(indexes), self.parts[0].is_finite),), names)
         singles = self.columns(graph)
         return Table(tuple(singles[i] for i in indexes), names)
 
 
-def numbers(value: Value, width: int) -> Table:
+def numbers(value: Value, width: int, *, is_finite: bool = False) -> Table:
     """Return a table of one block of numbers."""
-    return Table((Numbers(value, width),))
+    return Table((Numbers(value, width, is_finite),))
 
 
 def side_by_side(tables: Iterable[Table]) -> Table:

@@ -62,7 +62,7 @@ def _counts(graph: Graph, vectorizer: CountVectorizer, table: Table) -> Table:
     counts = _counted(graph, graph.concat(places), size)
     if vectorizer.binary:
         counts = graph.cast(graph.add("Greater", counts, 0.0), DOUBLE)
-    return numbers(counts, size)
+    return numbers(counts, size, is_finite=True)
 
 
 @transformer(TfidfVectorizer)
@@ -81,7 +81,7 @@ def _reweighted(graph: Graph, step: TfidfTransformer, table: Table) -> Table:
         value = graph.add("Mul", value, np.asarray(step.idf_, dtype=np.float64))
     if step.norm is not None:
         value = unit_rows(graph, value, step.norm)
-    return numbers(value, table.width)
+    return numbers(value, table.width, is_finite=table.is_finite)
 
 
 def _pattern(pattern: str) -> str:
@@ -191,13 +191,12 @@ def _looked_up(graph: Graph, words: Value, vocabulary: dict[str, Any]) -> Value:
 def _counted(graph: Graph, places: Value, size: int) -> Value:
     """Return how often each place occurs in a row, doubles ``[rows, size]``."""
     rows = graph.add("Shape", places, end=1)
-    shape = graph.concat([rows, np.array([size + 1])], axis=0)
+    shape = graph.concat([rows, np.array([size])], axis=0)
+    is_known = graph.add("Less", places, size)
     zeros = graph.add(
         "ConstantOfShape", shape, value=helper.make_tensor("", TensorProto.DOUBLE, [1], [0.0])
     )
-    ones = graph.add(
-        "ConstantOfShape", graph.add("Shape", places),
-        value=helper.make_tensor("", TensorProto.DOUBLE, [1], [1.0]),
-    )  # fmt: skip
-    counts = graph.add("ScatterElements", zeros, places, ones, axis=1, reduction="add")
-    return graph.add("Slice", counts, np.array([0]), np.array([size]), np.array([1]))
+    # Unknown words add nothing, and a pass over all places is saved that would cut them off.
+    first = graph.add("Where", is_known, places, 0)
+    added = graph.cast(is_known, DOUBLE)
+    return graph.add("ScatterElements", zeros, first, added, axis=1, reduction="add")
