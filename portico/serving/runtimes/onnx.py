@@ -40,8 +40,10 @@ _DATATYPES: Final = {
     "double": Datatype.FP64,
     "string": Datatype.BYTES,
 }
-_REFUSAL: Final = re.compile(r"Name:'refuses: ([^']*) \[#\d+\]'")
-"""A node that fails on purpose bears the reason as its name; our compilers put such nodes in."""
+REFUSAL: Final = "refuses: "
+"""What the name of a node begins with that fails on purpose; the rest is a sentence for people."""
+
+_REFUSAL: Final = re.compile(rf"Name:'{REFUSAL}([^']*) \[#\d+\]'")
 
 _TRIAL_ROWS: Final = 3
 """Rows of the trial run: no axis that counts rows is mistaken for one that is fixed at 1 or 2."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from portico.serving.runtimes.onnx import REFUSAL
 from portico.serving.tensors import VARIABLE, Datatype
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ Value: TypeAlias = str
 
 Operand: TypeAlias = "str | float | int | Sequence[float] | np.ndarray[Any, Any]"
 """A value of the graph, or a constant: float means double and int means a 64-bit integer."""
-
-REFUSAL: Final = "refuses: "
-"""What the name of a node begins with that fails on purpose; the rest is a sentence."""
 
 _TYPES: Final = {
     Datatype.BOOL: TensorProto.BOOL,
