@@ -14,6 +14,7 @@ from apps.admin import history_of
 from apps.api import oip
 from apps.shell.errors import page_renderer, serving_error_response
 from apps.shell.site import MountInfo, Site
+from apps.ui.about import Evidence
 from gateway.console import operator_view
 from gateway.mounts import Mount, MountTable, import_app
 from gateway.process import model_threads
@@ -142,7 +143,7 @@ def create_gateway(
 
     builtin: dict[str, WSGIApplication] = {
         "home": front,
-        "ui": ui.create_app(site, catalogue),
+        "ui": ui.create_app(site, catalogue, Evidence(drift.report, shadow.of)),
         "api": compressible(
             api.create_app(site, catalogue, predictions.store, nobody_is_known=settings.is_local)
         ),

@@ -10,6 +10,7 @@ from werkzeug.exceptions import NotFound
 from apps.shell.app import new_app, root_url
 from apps.shell.errors import status_of
 from apps.shell.words import gives_in_words, model_path, takes_in_words
+from apps.ui.about import about
 from apps.ui.ask import Outcome, ask
 from apps.ui.batch import MAX_ROWS, read_table, score, takes_tables
 from apps.ui.code import examples_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from apps.shell.site import Site
+    from apps.ui.about import Evidence
     from apps.ui.page import Page
     from portico.serving.catalogue import Catalogue
     from portico.serving.service import ServedModel
@@ -36,8 +38,14 @@ MAX_FORM_FIELDS = 5000
 """Fields of a multipart form; a wide table has one for each column."""
 
 
-def create_app(site: Site, catalogue: Catalogue) -> Flask:
-    """Build the app of the pages for people, to be mounted at ``/ui``."""
+def create_app(site: Site, catalogue: Catalogue, evidence: Evidence | None = None) -> Flask:
+    """Build the app of the pages for people, to be mounted at ``/ui``.
+
+    Args:
+        site: what all apps know of the gateway.
+        catalogue: the models.
+        evidence: what goes on beside the requests; None where nothing does.
+    """
     app = new_app(__name__, site)
     app.config.update(MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES, MAX_FORM_PARTS=MAX_FORM_FIELDS)
     app.jinja_env.globals.update(
@@ -49,7 +57,7 @@ def create_app(site: Site, catalogue: Catalogue) -> Flask:
     )
     app.jinja_env.filters.update(plain=text_of, problem=rest_of_sentence)
     _add_gallery(app, catalogue)
-    _add_pages(app, catalogue)
+    _add_pages(app, catalogue, evidence)
     return app
 
 
@@ -63,7 +71,7 @@ def _add_gallery(app: Flask, catalogue: Catalogue) -> None:
         return redirect(root_url("/ui/"))
 
 
-def _add_pages(app: Flask, catalogue: Catalogue) -> None:
+def _add_pages(app: Flask, catalogue: Catalogue, evidence: Evidence | None) -> None:
     """Add the tabs of a model's page, each also under the address of a version."""
 
     def add(tab: str, view: Callable[[Page], ResponseReturnValue], *methods: str) -> None:
@@ -81,7 +89,7 @@ def _add_pages(app: Flask, catalogue: Catalogue) -> None:
     add("", _form, "GET", "POST")
     add("table", _table, "GET", "POST")
     add("code", _code)
-    add("about", _about)
+    add("about", lambda page: page.render("about.html", **about(page, catalogue, evidence)))
     add("template.csv", _template)
 
 
@@ -124,10 +132,6 @@ def _table(page: Page) -> ResponseReturnValue:
 def _code(page: Page) -> ResponseReturnValue:
     base = request.host_url.rstrip("/") + root_url("")
     return page.render("code.html", examples=examples_of(page.served, base, page.asked))
-
-
-def _about(page: Page) -> ResponseReturnValue:
-    return page.render("about.html")
 
 
 def _template(page: Page) -> ResponseReturnValue:
