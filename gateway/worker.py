@@ -5,6 +5,11 @@ under load that costs more than most answers. Here every thread waits for connec
 one epoll object that wakes one thread an event, answers, and waits again (docs/decisions/0008).
 Requests are parsed and answered by gunicorn's own code.
 
+Only one of them waits at a time, as long as requests are quick: several threads in one interpreter
+hand it to each other at every read, write and model run, which under load costs more than the
+requests. As soon as a request takes longer, because a model is slow or a client is, more threads
+join in; after a second without such a request they rest again.
+
 Connections do not stick: one that was opened before another worker began to serve is given back
 after its next answer (``Connection: close``), so that the newcomer gets its share, and a worker
 that has more connections than another lets that one take a new one first.
@@ -31,8 +36,28 @@ _ARRIVAL: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _STEP_BACK: Final = 0.002
 """Seconds that a worker with more connections lets the others take a new one."""
 
-_TURN: Final = 1.0
+SLOW: Final = 0.005
+"""Seconds after which a request no longer counts as quick."""
+
+_CALM: Final = 1.0
+"""Seconds without a slow request after which one thread is enough."""
+
+_TURN: Final = 0.02
+"""Seconds between two looks at who is slow, while nobody is busy."""
+
+_EXPIRY: Final = 1.0
 """Seconds between two looks at what has expired."""
+
+
+class _RequestThread:
+    """One thread that answers: since when it is busy, 0 where it is not, and where it rests."""
+
+    __slots__ = ("busy_since", "rest")
+
+    def __init__(self) -> None:
+        self.busy_since = 0.0
+        self.rest = threading.Lock()
+        self.rest.acquire()
 
 
 class GatewayWorker(ThreadWorker):  # type: ignore[misc]
@@ -51,20 +76,32 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._idle: dict[int, Any] = {}
         self._open: set[Any] = set()
         self._listeners = {listener.fileno(): listener for listener in self.sockets}
+        self._active: set[_RequestThread] = set()
+        self._resting: list[_RequestThread] = []
+        self._wanted = 1
+        self._last_slow = 0.0
+        self._changing = threading.Lock()
         super().init_process()
 
     def run(self) -> None:
         """Serve until a signal, then finish what is in flight."""
         self.poller.register(self.method_queue.fileno(), 1, self.method_queue.run_callbacks)
         self.roster.enter(self.portico_slot)
-        self._born = self.roster.starts
         self.set_accept_enabled(True)
         for number in range(self.cfg.threads):
-            threading.Thread(target=self._serve, name=f"request-{number}", daemon=True).start()
+            mine = _RequestThread()
+            self._active.add(mine)
+            threading.Thread(
+                target=self._serve, args=(mine,), name=f"request-{number}", daemon=True
+            ).start()
+        expiry = 0.0
         while self.alive:
+            self.wait_for_and_dispatch_events(self._mind())
+            if time.monotonic() < expiry:
+                continue
+            expiry = time.monotonic() + _EXPIRY
             self.notify()
             self.set_accept_enabled(len(self._open) < self.worker_connections)
-            self.wait_for_and_dispatch_events(_TURN)
             if not self.is_parent_alive():
                 break
             self._close_expired()
@@ -88,13 +125,38 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             req.force_close()
         return bool(super().handle_request(req, conn))
 
-    def _serve(self) -> None:
-        poll = self._epoll.poll
+    def _mind(self) -> float:
+        """Let as many threads wait as the requests of the moment need.
+
+        Returns:
+            Seconds until the next look.
+        """
+        now = time.monotonic()
+        busy = [thread.busy_since for thread in list(self._active) if thread.busy_since]
+        if busy and now - min(busy) > SLOW:
+            self._last_slow = now
+        if now - self._last_slow > _CALM:
+            self._wanted = 1
+        elif len(busy) >= len(self._active) and now - max(busy, default=now) > SLOW:
+            self._wanted = min(2 * self._wanted, self.cfg.threads)
+        if len(self._active) < self._wanted:
+            with self._changing:
+                while self._resting and len(self._active) < self._wanted:
+                    thread = self._resting.pop()
+                    self._active.add(thread)
+                    thread.rest.release()
+        return SLOW if busy else _TURN
+
+    def _serve(self, mine: _RequestThread) -> None:
+        poll, active = self._epoll.poll, self._active
         while True:
+            if len(active) > self._wanted and self._may_rest(mine):
+                mine.rest.acquire()
             try:
                 events = poll(-1, 1)
             except (OSError, ValueError):
                 return  # Closed: the worker has ended.
+            mine.busy_since = time.monotonic()
             for descriptor, _ in events:
                 # Whoever takes a connection out of the dictionary has it for himself.
                 conn = self._idle.pop(descriptor, None)
@@ -102,6 +164,15 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
                     self._answer(conn)
                 elif descriptor in self._listeners:
                     self._accept(self._listeners[descriptor])
+            mine.busy_since = 0.0
+
+    def _may_rest(self, mine: _RequestThread) -> bool:
+        with self._changing:
+            if len(self._active) <= self._wanted:
+                return False
+            self._active.discard(mine)
+            self._resting.append(mine)
+            return True
 
     def _accept(self, listener: socket.socket) -> None:
         if self._open and self.roster.has_less(self.portico_slot, len(self._open)):
@@ -165,7 +236,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self._open and time.monotonic() < deadline:
             self.notify()
-            self.wait_for_and_dispatch_events(0.05)
+            self.wait_for_and_dispatch_events(self._mind())
             self._close_expired()
         for listener in self.sockets:
             listener.close()

@@ -57,6 +57,8 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(demos, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("HOME", str(home))
     with portico(demos[0] / "iris", folder=tmp_path / "here") as server:
+        # The first worker may answer before the second is forked.
+        wait_until(lambda: len(server.workers()) == 2, server)
         processes = [psutil.Process(pid) for pid in (server.pid, *server.workers())]
         assert len(processes) == 3
         # Nothing in it calls another host, as some libraries do to report their use.

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -136,3 +137,38 @@ def test_a_client_that_closes_is_forgotten(server: Server) -> None:
 def test_the_arbiter_forks_with_one_thread(server: Server) -> None:
     """A second thread could hold a lock at the fork, which nobody would ever release."""
     assert psutil.Process(server.pid).num_threads() == 1
+
+
+SLOW_APP = """
+import time
+
+def app(environ, start_response):
+    time.sleep(0.4)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_slow_requests_run_side_by_side_and_leave_room_for_quick_ones(
+    demos: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    (tmp_path / "slowly.py").write_text(SLOW_APP)
+    config = '[[mounts]]\nprefix = "/slow"\napp = "slowly:app"\naccess = "open"\n'
+    settings = {"workers": 1, "threads": 16}
+    with (
+        portico(demos[0] / "iris", settings=settings, config=config, path=[tmp_path]) as server,
+        ExitStack() as stack,
+    ):
+        slow = [stack.enter_context(closing(server.connect())) for _ in range(12)]
+        begin = time.monotonic()
+        for connection in slow:
+            connection.request("GET", "/slow")
+        with closing(server.connect()) as quick:
+            assert infer(quick) == 200
+            quick_took = time.monotonic() - begin
+        for connection in slow:
+            assert connection.getresponse().read() == b"ok"
+        took = time.monotonic() - begin
+    # One after the other they would take 4.8 seconds.
+    assert took < 2.4
+    assert quick_took < 0.4 + 0.2
