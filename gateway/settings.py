@@ -178,6 +178,15 @@ class Settings(BaseSettings):
         ge=0,
         description="Largest prediction log in bytes; beyond it the oldest are forgotten.",
     )
+    max_artefact_bytes: int = Field(
+        4 * 1024**3, ge=1, description="Largest model file that is imported, in bytes."
+    )
+    import_seconds: float = Field(
+        600.0, gt=0, description="Seconds that opening, compiling and checking a file may take."
+    )
+    import_memory_bytes: int = Field(
+        16 * 1024**3, ge=1, description="Address space in bytes that opening a file may use."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="Log lines as JSON or for a terminal; auto looks at the stream."
     )

@@ -21,6 +21,7 @@ class Commands(click.Group):
 
     _MODULES: ClassVar[dict[str, str]] = {
         "serve": "serve",
+        "import": "import_",
         "check": "check",
         "models": "models",
         "demos": "demos",

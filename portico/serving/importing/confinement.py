@@ -36,7 +36,7 @@ class Limits:
     Attributes:
         seconds: from its start to its end.
         memory: bytes of address space of each of its processes.
-        disk: bytes that it may write.
+        disk: bytes that it may write, at most half of them into one file.
         source: bytes of the file that is imported, and of what an archive unpacks to.
     """
 
@@ -95,7 +95,7 @@ def limit_resources(limits: Limits) -> None:
     for what, most in (
         (resource.RLIMIT_AS, limits.memory),
         (resource.RLIMIT_CPU, processor),
-        (resource.RLIMIT_FSIZE, limits.disk),
+        (resource.RLIMIT_FSIZE, limits.disk // 2),
         (resource.RLIMIT_NOFILE, _MOST_FILES),
         (resource.RLIMIT_CORE, 0),
     ):

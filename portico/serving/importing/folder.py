@@ -37,30 +37,41 @@ _ONNX_PLATFORM: Final = "onnx_onnxv1"
 
 
 def lay_out(
-    version: Path, out: Path, order: Order, kind: Kind, sources: Sources, outcome: Outcome
+    version: Path,
+    source: Path,
+    out: Path,
+    order: Order,
+    kind: Kind,
+    sources: Sources,
+    outcome: Outcome,
 ) -> tuple[Manifest, str]:
     """Fill the folder of a version, and return its manifest and digest.
 
     Args:
-        version: an empty folder.
+        version: the folder, to be made.
+        source: has the copies of the sources.
         out: what the sandbox made.
         order: what was asked.
         kind: of the source.
-        sources: copies of it.
+        sources: what was hashed.
         outcome: what the sandbox told.
 
     Raises:
         ArtefactError: a file is missing or makes no sense.
     """
+    version.mkdir()
     is_compiled = outcome.parity is not None and outcome.parity.compiled
     if is_compiled:
+        entry = MODEL
         _take(out / MODEL, version)
         if external_files(version / MODEL):
             raise ArtefactError("the compiled model keeps weights in another file")
     else:
-        for name in sources.names:
+        entry = f"model{order.file.suffix}"
+        shutil.copyfile(source / order.file.name, version / entry)
+        for name in sources.beside:
             (version / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sources.folder / name, version / name)
+            shutil.copyfile(source / name, version / name)
     for name in (GOLDEN, REFERENCE):
         if (out / name).exists():
             _take(out / name, version)
@@ -71,7 +82,7 @@ def lay_out(
     manifest = Manifest(
         model=order.model,
         platform=_ONNX_PLATFORM if is_compiled else plain(outcome.platform),
-        entry=MODEL if is_compiled else sources.names[0],
+        entry=entry,
         files={path.relative_to(version).as_posix(): sha256_of(path) for path in files},
         signature=outcome.signature,
         source=Source(

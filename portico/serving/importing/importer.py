@@ -6,14 +6,13 @@ at any moment leaves the catalogue as it was; what lies about is cleaned at the 
 
 from __future__ import annotations
 
-import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from portico.serving.artefacts import PICKLES, check_name
-from portico.serving.errors import ArtefactError
+from portico.serving.errors import ArtefactError, VersionExists
 from portico.serving.importing import sandbox
 from portico.serving.importing.exchange import (
     MODEL,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from portico.serving.versions import ArtefactStore, VersionStore
 
 _CHILD: Final = "portico.serving.importing.child"
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Importer:
@@ -86,41 +84,57 @@ class Importer:
 
         Raises:
             ArtefactError: it cannot be imported; nothing is left behind.
-            VersionExists: the number that was ordered was given before.
+            VersionExists: the number that was ordered was given to another file before.
         """
         check_name(order.model)
         kind = kind_of(order.file, self._limits.source)
+        sources = Sources(order, kind, self._limits.source)
         self.clean()
+        found = self._given(order, sources) if order.version else self._equal(order, sources)
+        if found:
+            return found
         try:
             with staged(self._state, self._versions, self._artefacts) as folder:
-                return self._import(order, kind, folder)
+                return self._import(order, kind, sources, folder)
         except OSError as error:
-            if error.errno not in _NO_SPACE:
+            if error.errno not in sandbox.NO_SPACE:
                 raise
             raise ArtefactError(
                 f"no space left to import '{order.file.name}'; nothing was changed"
             ) from error
+
+    def alias_of(self, imported: Imported) -> str:
+        """Return the alias that stands on a version now; empty for none."""
+        aliases = self._versions.state().aliases.get(imported.model, {})
+        return next((a for a, number in aliases.items() if number == imported.version), "")
 
     def clean(self) -> None:
         """Undo what imports have left behind that died."""
         if has_leftovers(self._state):
             clean(self._state, self._versions, self._artefacts, self._limits.seconds)
 
-    def _import(self, order: Order, kind: Kind, folder: Path) -> Imported:
+    def _import(self, order: Order, kind: Kind, sources: Sources, folder: Path) -> Imported:
         self._report("copying")
-        sources = Sources(order, kind, folder / "source", self._limits.source)
-        found = self._equal(order, sources)
-        if found:
-            return found
+        source = folder / "source"
+        file, examples = sources.copy_to(source)
+        request = Request(
+            file=file,
+            kind=kind,
+            card=sources.card,
+            labels_name=order.labels.name if order.labels else "",
+            examples=examples,
+            examples_name=order.examples.name if order.examples else "",
+            threads=self._threads,
+        )
         self._report("opening")
-        outcome, was_alone = self._open(order, kind, sources, folder / "sandbox")
+        outcome, was_alone = self._open(request, folder / "sandbox")
         self._report("writing")
         version = folder / "version"
-        version.mkdir()
-        out = folder / "sandbox" / OUT
-        manifest, digest = lay_out(version, out, order, kind, sources, outcome)
-        if manifest.entry != MODEL and sources.file.suffix in PICKLES:
-            self._allowance.allow(sources.file)
+        manifest, digest = lay_out(
+            version, source, folder / "sandbox" / OUT, order, kind, sources, outcome
+        )
+        if manifest.entry != MODEL and file.suffix in PICKLES:
+            self._allowance.allow(file)
         return Imported(
             model=order.model,
             version=self._publish(order, digest, version, folder),
@@ -129,13 +143,36 @@ class Importer:
             was_alone=was_alone,
         )
 
+    def _given(self, order: Order, sources: Sources) -> Imported | None:
+        """Find the version of the number that was ordered; it must be of the same file.
+
+        How it was compiled does not matter: versions never change, whatever is installed now.
+        """
+        for record in self._versions.state().versions:
+            if (record.model, record.version) != (order.model, order.version):
+                continue
+            manifest = self._manifest(record.digest)
+            if manifest is None:
+                raise ArtefactError(
+                    f"version {record.version} of model '{order.model}' was imported before, and "
+                    "the artefact store does not hold it as it was"
+                )
+            if manifest.source.sha256 != sources.sha256:
+                raise VersionExists(
+                    f"version {record.version} of model '{order.model}' was made from another "
+                    f"file than the present '{order.file.name}', and versions never change; give "
+                    "this file the next number"
+                )
+            return Imported(
+                model=order.model, version=record.version, manifest=manifest, is_new=False
+            )
+        return None
+
     def _equal(self, order: Order, sources: Sources) -> Imported | None:
         """Find the newest available version that was made of the same file in the same way."""
         state = self._versions.state()
         for record in reversed(state.versions):
             if record.model != order.model or record.state is not VersionState.AVAILABLE:
-                continue
-            if order.version not in (None, record.version):
                 continue
             manifest = self._manifest(record.digest)
             made_of = manifest and (manifest.source.sha256, manifest.source.options)
@@ -155,20 +192,9 @@ class Importer:
             return read_manifest(self._artefacts.fetch(digest), digest)
         return None
 
-    def _open(
-        self, order: Order, kind: Kind, sources: Sources, folder: Path
-    ) -> tuple[Outcome, bool]:
+    def _open(self, request: Request, folder: Path) -> tuple[Outcome, bool]:
         """Open the source in the sandbox, and return what it tells and whether it was alone."""
         (folder / OUT).mkdir(parents=True)
-        request = Request(
-            file=sources.file,
-            kind=kind,
-            card=sources.card,
-            labels_name=order.labels.name if order.labels else "",
-            examples=sources.examples,
-            examples_name=order.examples.name if order.examples else "",
-            threads=self._threads,
-        )
         write(folder / REQUEST, request)
         was_alone = sandbox.run(_CHILD, folder, self._limits, self._threads)
         outcome = read_outcome(folder / OUTCOME)

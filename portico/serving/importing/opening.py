@@ -35,6 +35,7 @@ from portico.serving.importing.exchange import (
 from portico.serving.importing.kinds import Kind
 from portico.serving.importing.parity import prove
 from portico.serving.importing.rows import count_of, example, picked
+from portico.serving.importing.sandbox import NO_SPACE
 from portico.serving.manifest import GOLDEN, REFERENCE, ParityReport
 from portico.serving.runtimes.registry import open_runtime
 from portico.serving.signature_json import signature_to_json
@@ -63,10 +64,18 @@ def open_request() -> None:
         outcome = Outcome(problem=error.message)
     except MemoryError:
         outcome = Outcome(problem=_NO_MEMORY)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
+        outcome = Outcome(problem=_sentence(error))
     except BaseException as error:  # A model may even call sys.exit.
-        told = (str(error).splitlines() or [""])[0]
-        outcome = Outcome(problem=f"opening the model failed: {type(error).__name__}: {told}")
+        outcome = Outcome(problem=_sentence(error))
     write(Path(OUTCOME), outcome)
+
+
+def _sentence(error: BaseException) -> str:
+    told = (str(error).splitlines() or [""])[0]
+    return f"opening the model failed: {type(error).__name__}: {told}"
 
 
 def _opened(request: Request) -> Outcome:

@@ -7,6 +7,7 @@ ends with it. Both end when the import ends, be it by ``kill -9``.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -34,6 +35,12 @@ LOG: Final = "log"
 ISOLATED: Final = "isolated"
 """File that is there when the system allowed the process to be taken off the network."""
 
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of errors that say that the disk is full."""
+
+_DISK_FULL: Final = 99
+"""Exit code of a process that could not even write that it could not write."""
+
 _KEPT: Final = ("LD_LIBRARY_PATH", "SYSTEMROOT")
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LOOK_SECONDS: Final = 0.02
@@ -51,6 +58,7 @@ def run(module: str, folder: Path, limits: Limits, threads: int) -> bool:
 
     Raises:
         ArtefactError: it used more than its limits, crashed, or ended by itself with an error.
+        OSError: the disk is full.
     """
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 our own interpreter with our own code
@@ -69,6 +77,8 @@ def run(module: str, folder: Path, limits: Limits, threads: int) -> bool:
             # The namespace of the inner process ends with the outer one.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if code == _DISK_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if code:
         raise ArtefactError(_told(code, limits))
     return (folder / ISOLATED).exists()
@@ -92,7 +102,12 @@ def confined(work: Callable[[], None]) -> None:
         if alone:
             hide_processes()
         limit_resources(limits)
-        work()
+        try:
+            work()
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                os._exit(_DISK_FULL)
+            raise
         sys.stdout.flush()
         sys.stderr.flush()
         # What a model leaves running at exit, be it a thread or a handler, is not waited for.

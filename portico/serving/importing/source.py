@@ -1,4 +1,8 @@
-"""The operator's files, copied once: what was hashed is what is opened and stored."""
+"""The operator's files: what they are, and copies of them.
+
+They are hashed where they lie, so that nothing is copied where an equal version is there already;
+the copy must then have the same hash, so what was asked for is what is opened and stored.
+"""
 
 from __future__ import annotations
 
@@ -24,53 +28,60 @@ _CHUNK: Final = 1 << 20
 
 
 class Sources:
-    """Copies of everything that an order names, in a folder of their own.
+    """Everything that an order names.
 
     Args:
         order: what is to be imported.
         kind: of the model file.
-        folder: to be made; beside it the examples are copied.
         most: bytes that the model may have.
 
     Attributes:
-        names: of the model file and of what belongs to it, in ``folder``.
-        file: the model file.
+        beside: names of further files that the model needs, relative to its folder.
         sha256: of the model file.
-        examples: the table of examples, if there is one.
+        options: sha256 of all that decides about a version beside its file.
         card: with the labels that were ordered.
 
     Raises:
         ArtefactError: a file is missing or too large, or the labels cannot be read.
     """
 
-    def __init__(self, order: Order, kind: Kind, folder: Path, most: int) -> None:
-        folder.mkdir()
+    def __init__(self, order: Order, kind: Kind, most: int) -> None:
+        self._order = order
+        self._most = most
         beside = external_files(order.file) if kind is Kind.ONNX else []
-        self.folder = folder
-        self.names = [f"model{order.file.suffix}", *beside]
-        paths = [order.file, *(order.file.parent / name for name in beside)]
-        room = most
-        for name, path in zip(self.names, paths, strict=True):
-            room -= _copy(path, folder / name, room)
-        self.file = folder / self.names[0]
-        self.sha256 = sha256_of(self.file)
-        self.examples = folder.with_name("examples.csv") if order.examples else None
-        if order.examples and self.examples:
-            _copy(order.examples, self.examples, most)
-        self.card = _card_of(order, most)
-        self.options = self._options(kind)
+        self.beside = beside
+        self._paths = {order.file.name: order.file}
+        self._paths |= {name: order.file.parent / name for name in beside}
+        given = [path for path in (order.examples, order.labels) if path]
+        for path in (*self._paths.values(), *given):
+            check_size(path, most)
+        self._sha256 = {name: sha256_of(path) for name, path in self._paths.items()}
+        self.sha256 = self._sha256[order.file.name]
+        self.card = _card_of(order)
+        examples = sha256_of(order.examples) if order.examples else ""
+        files = sorted(self._sha256.values())
+        facts = [__version__, kind, self.card, files, examples, installed(kind)]
+        self.options = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
-    def _options(self, kind: Kind) -> str:
-        """Return a hash of all that decides about a version beside its file."""
-        beside = [sha256_of(self.folder / name) for name in self.names[1:]]
-        examples = sha256_of(self.examples) if self.examples else ""
-        facts = [__version__, kind, self.card, beside, examples, installed(kind)]
-        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+    def copy_to(self, folder: Path) -> tuple[Path, Path | None]:
+        """Copy everything into a new folder; return the model file and the examples, if any.
+
+        Raises:
+            ArtefactError: a file has changed since it was hashed.
+        """
+        room = self._most
+        for name, path in self._paths.items():
+            room -= _copy(path, folder / name, room)
+            if sha256_of(folder / name) != self._sha256[name]:
+                raise ArtefactError(f"'{path.name}' was changed while it was imported")
+        examples = folder.with_name("examples.csv") if self._order.examples else None
+        if self._order.examples and examples:
+            _copy(self._order.examples, examples, self._most)
+        return folder / self._order.file.name, examples
 
 
 def _copy(source: Path, target: Path, most: int) -> int:
     """Copy a file, should it grow meanwhile at most so many bytes, and return how many it has."""
-    check_size(source, most)
     target.parent.mkdir(parents=True, exist_ok=True)
     copied = 0
     with source.open("rb") as reading, target.open("xb") as writing:
@@ -82,10 +93,10 @@ def _copy(source: Path, target: Path, most: int) -> int:
     return copied
 
 
-def _card_of(order: Order, most: int) -> ModelCard:
+def _card_of(order: Order) -> ModelCard:
     if order.labels is None:
         return order.card
-    check_size(order.labels, most)
-    labels = read_labels(order.labels)
-    answer = msgspec.structs.replace(order.card.answer, labels=labels, labels_file=None)
+    answer = msgspec.structs.replace(
+        order.card.answer, labels=read_labels(order.labels), labels_file=None
+    )
     return msgspec.structs.replace(order.card, answer=answer)

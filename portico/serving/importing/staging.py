@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from portico.serving.errors import ServingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,8 +69,9 @@ def staged(state: Path, versions: VersionStore, artefacts: ArtefactStore) -> Ite
         try:
             yield folder
         except BaseException:
-            _undo(folder, versions, artefacts)
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(ServingError, OSError):
+                _undo(folder, versions, artefacts)
+                shutil.rmtree(folder)
             raise
         shutil.rmtree(folder, ignore_errors=True)
     finally:

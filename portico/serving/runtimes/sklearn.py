@@ -177,6 +177,8 @@ def _load(data: bytes, name: str) -> Any:
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         try:
             estimator = _skops(data) if data.startswith(_ZIP) else joblib.load(io.BytesIO(data))
+        except MemoryError:
+            raise
         except Exception as error:
             raise ArtefactError(f"'{name}' cannot be opened: {error}") from error
     is_estimator = hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type)
