@@ -8,10 +8,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.settings import SettingsError
-from portico.serving.errors import StorageUnavailable
+from portico.serving.errors import ServingError, StorageUnavailable
 from portico.storage.first_start import FirstLogin, bootstrap
 
 if TYPE_CHECKING:
@@ -94,34 +94,55 @@ def prepare_state(settings: Settings) -> None:
     """
     global _first_login, _is_prepared  # noqa: PLW0603 from the start to the greeting in one process
     if not _is_prepared:
-        _first_login = _in_child(lambda: bootstrap(settings.state, settings.database_url))
+        answer = in_child(lambda: bootstrap(settings.state, settings.database_url), _of_state)
+        _first_login = FirstLogin(*answer) if answer else None
         _is_prepared = True
 
 
-def _in_child(work: Callable[[], FirstLogin | None]) -> FirstLogin | None:
-    """Do the work in a child: the database library it loads would stay in every worker's memory."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, json.dumps(work() or ()).encode())
-        except Exception as error:
-            os.write(writing, json.dumps(_sentence(error)[:500]).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        answer = json.loads(pipe.read() or "null")
-    os.waitpid(child, 0)
-    if not isinstance(answer, list):
-        raise SettingsError(answer or "state: the folder cannot be prepared")
-    return FirstLogin(*answer) if answer else None
+def _of_state(error: Exception) -> str:
+    if isinstance(error, StorageUnavailable):
+        return _sentence(error)
+    return f"state: the folder cannot be prepared: {type(error).__name__}: {error}"
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, StorageUnavailable):
         return " ".join(f"database: {error.message}: {error.reason}".split())
-    return f"state: the folder cannot be prepared: {type(error).__name__}: {error}"
+    if isinstance(error, ServingError | SettingsError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def in_child(work: Callable[[], Any], sentence: Callable[[Exception], str] = _sentence) -> Any:
+    """Do the work in a child: the libraries it loads would stay in every worker's memory.
+
+    Args:
+        work: returns what JSON can hold.
+        sentence: tells a person of an error.
+
+    Raises:
+        SettingsError: it failed, or its process did.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        told: dict[str, Any] = {}
+        try:
+            told["answer"] = work()
+        except Exception as error:
+            told["problem"] = sentence(error)[:1000]
+        finally:
+            sys.stdout.flush()
+            with os.fdopen(writing, "w") as pipe:
+                json.dump(told, pipe)
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        found: dict[str, Any] = json.loads(pipe.read() or "{}")
+    os.waitpid(child, 0)
+    if "answer" not in found:
+        raise SettingsError(found.get("problem", "the process that was to do it has ended"))
+    return found["answer"]
 
 
 def greet(settings: Settings) -> None:

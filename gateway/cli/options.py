@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from portico.serving.artefacts import Artefact
 
+NO_MODELS = "no models: name a model file or a folder of models, such as portico serve model.onnx"
+
 DEFAULT_MODELS = Path("models")
 """Served where neither command nor settings name a path and this folder is there."""
 
@@ -70,9 +72,7 @@ def artefacts_of(settings: Settings) -> list[Artefact]:
         ArtefactError: a path holds no models.
     """
     if not settings.models and not has_versions(settings.database_url):
-        raise SettingsError(
-            "no models: name a model file or a folder of models, such as portico serve model.onnx"
-        )
+        raise SettingsError(NO_MODELS)
     found = [artefact for path in settings.models for artefact in find_artefacts(path)]
     refuse_repeats(found)
     return found

@@ -12,7 +12,8 @@ import click
 
 from gateway import granian, process
 from gateway.cli.main import settings_options
-from gateway.cli.options import allow_named_files, artefacts_of, settings_from
+from gateway.cli.options import settings_from
+from gateway.cli.serve_imports import import_planned, plan_of
 from gateway.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 @click.option("--workers", type=int, help="Worker processes.")
 @click.option("--threads", type=int, help="Request threads in each worker.")
 def command(paths: tuple[Path, ...], config: Path | None, **options: Any) -> None:
-    """Serve models: a PATH is a model file, one model's folder, or a folder of models."""
+    """Serve what was imported, and each PATH: a model file or folder, or a folder of models."""
     settings = settings_from(paths, config, **options)
-    artefacts_of(settings)
+    plan = plan_of(settings, paths)
     _check_port(settings)
     for mount in settings.mounts:
         _check_mount(mount)
     process.prepare_state(settings)
-    allow_named_files(paths, settings)
+    import_planned(plan, settings)
     process.limit_native_threads(settings)
     if settings.server == "granian":
         granian.serve(settings)

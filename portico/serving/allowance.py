@@ -50,6 +50,15 @@ class Allowance:
             )
         return data
 
+    def has(self, artefact: Path) -> bool:
+        """Tell whether the file's present content is allowed.
+
+        Raises:
+            ArtefactError: the list cannot be read.
+        """
+        hashes = self._hashes()
+        return bool(hashes) and sha256_of(artefact) in hashes
+
     def allow(self, artefact: Path) -> str:
         """Allow the file's present content and return its sha256 in hex.
 

@@ -14,13 +14,14 @@ import math
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from portico.serving.artefacts import refuse_repeats
+from portico.serving.artefacts import Artefact, refuse_repeats
 from portico.serving.errors import (
+    ArtefactError,
     ModelUnavailable,
     ServingError,
     UnknownModel,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from portico.serving.allowance import Allowance
-    from portico.serving.artefacts import Artefact
     from portico.serving.golden import Golden
     from portico.serving.loader import Loaded, Source
     from portico.serving.manifest import Manifest
@@ -58,6 +58,9 @@ class State(StrEnum):
 
     FAILED = "failed"
 
+
+_STORE_SECONDS: Final = 10.0
+"""How long a file that may have been imported waits for the store's word."""
 
 _ANSWERING: Final = frozenset({State.READY, State.UNREADY})
 
@@ -374,10 +377,25 @@ class Catalogue:
             self.revision += 1
         self._metrics.ready.labels(version.model, version.name).set(ready)
 
+    def _is_imported(self, version: Version) -> bool:
+        """Tell whether the store has a version in place of the file at a path.
+
+        A start imports what is no ONNX before its workers run, so they wait for the store's word
+        rather than load a framework for nothing.
+        """
+        deadline = monotonic() + _STORE_SECONDS
+        while self.awaits_store and monotonic() < deadline:
+            sleep(0.005)
+        return version not in self._paths.get(version.model, ())
+
     def _load_all(self) -> None:
         started = monotonic()
-        versions = [version for each in self._paths.values() for version in each]
-        for version in versions:
+        paths = [version for each in self._paths.values() for version in each]
+        versions: list[Version] = []
+        for version in sorted(paths, key=_is_native):
+            if _is_native(version) and self._is_imported(version):
+                continue
+            versions.append(version)
             self._metrics.ready.labels(version.model, version.name).set(0)
             opened = self.open(version)
             if isinstance(opened, str):
@@ -401,6 +419,14 @@ def _by_model(artefacts: Iterable[Artefact]) -> dict[str, list[Version]]:
     for artefact in ordered:
         models.setdefault(artefact.model, []).append(Version(artefact))
     return models
+
+
+def _is_native(version: Version) -> bool:
+    """Tell whether a version at a path is run by the framework that it was made with."""
+    try:
+        return isinstance(version.source, Artefact) and version.source.file().suffix != ".onnx"
+    except (ArtefactError, OSError):
+        return False  # To load it is to be told why.
 
 
 def _replaced(version: Version, stored: Version | None) -> bool:

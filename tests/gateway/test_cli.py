@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from gateway.settings import Settings
 
-COMMANDS = ["serve", "check", "models", "demos", "reset-password"]
+COMMANDS = ["serve", "import", "check", "models", "demos", "reset-password"]
 
 
 class Told:
@@ -184,16 +184,6 @@ def test_a_models_folder_beside_is_served_where_none_is_named(
     assert started[0].models == (tmp_path / "models",)
 
 
-def test_naming_a_pickle_allows_that_content(
-    portico: Callable[..., Told], started: list[Settings], tmp_path: Path, free_port: int
-) -> None:
-    file = tmp_path / "forest.joblib"
-    file.write_bytes(b"a pickle")
-    told = portico("serve", file, "--port", free_port)
-    assert f"forest.joblib (sha256 {sha256_of(file)[:12]}) may execute code" in told.out
-    assert Allowance.of(started[0].state).read(file) == b"a pickle"
-
-
 def test_a_pickle_in_a_named_folder_is_not_allowed(
     portico: Callable[..., Told], started: list[Settings], tmp_path: Path, free_port: int
 ) -> None:
@@ -218,7 +208,7 @@ def test_serve_without_models_says_how(
     [
         ("gone", "'.*gone' does not exist"),
         ("empty", "'.*empty' holds no models"),
-        ("notes.txt", r"'notes\.txt' is no model file"),
+        ("notes.txt", r"'notes\.txt' is an empty file; a file with the ending .txt must be"),
         ("ünï.onnx", "cannot be a model's name"),
     ],
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,3 +105,38 @@ def _commands() -> Iterator[tuple[str, click.Command]]:
         if isinstance(command, click.Group):
             for inner in set(command.commands) - {"list"}:
                 yield f"{name} {inner}", command.commands[inner]
+
+
+@pytest.mark.live
+def test_the_commands_of_the_page_about_importing_work(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the page imports a model of scikit-learn")
+    pytest.importorskip("onnx", reason="and compiles it")
+    text = (DOCS / "importing.md").read_text("utf-8")
+    blocks = re.findall(r"^```(python|sh)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "120"}
+    printed = ""
+    for kind, code in blocks:
+        commands = [["-c", code]] if kind == "python" else _portico_commands(code)
+        for command in commands:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            printed += done.stdout
+    shown = re.search(r"^```\n(iris version 1.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert shown
+    # Times depend on the machine, and so does how many rows are made up.
+    for line in _without_numbers(shown[1]):
+        assert line in _without_numbers(printed)
+
+
+def _portico_commands(code: str) -> list[list[str]]:
+    run = "from gateway.cli.main import main; main()"
+    return [["-c", run, *shlex.split(line)[1:]] for line in code.splitlines()]
+
+
+def _without_numbers(text: str) -> list[str]:
+    plain = re.sub(r"[\d.,]*\d", "N", text).replace("µs", "ms")
+    return [re.sub(r" +", " ", line).strip() for line in plain.splitlines()]
