@@ -39,6 +39,10 @@ STRETCH: Final = 600
 FIRST_ROWS: Final = 1000
 """Rows served that become the reference of a version whose import had no examples."""
 
+RETELL: Final = 60.0
+"""Seconds after which a worker without requests looks again at what the others count: a scrape
+shows the largest of what the workers tell."""
+
 SHOWN_FEATURES: Final = 50
 """Features of a version that have a metric of their own, the first ones."""
 
@@ -86,6 +90,7 @@ class _Version:
     counts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     sent: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     is_new: bool = False
+    told: float = 0.0
     room: int = _MOST_ROWS
     first: list[tuple[Tensors, Tensors]] = field(default_factory=list)
     first_rows: int = 0
@@ -172,11 +177,15 @@ class DriftWatch:
             known.room = _MOST_ROWS
             if known.first_rows:
                 self._refer(known)
-            if known.reference is None or not known.is_new:
+            if known.reference is None:
                 continue
             store = self._open_store()
-            self._send(store, known, stretch)
+            if known.is_new:
+                self._send(store, known, stretch)
+            elif not known.told or monotonic() < known.told + RETELL:
+                continue
             self._tell(known, self._report(store, known))
+            known.told = monotonic()
         if stretch > self._next_prune and self._worker:
             self._next_prune = stretch + STRETCH
             self._open_store().prune(stretch - WINDOW)

@@ -212,7 +212,7 @@ class DriftMetrics:
                 name,
                 text,
                 ("model", "version", *labels),
-                multiprocess_mode="mostrecent",
+                multiprocess_mode="livemax",
                 registry=registry,
             )
 
