@@ -63,6 +63,21 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """What an operator last said about a model as a whole, wherever its versions come from.
+
+    Attributes:
+        is_unloaded: no worker serves it, until an operator loads it.
+        revision: that it was said at; saying it again is another one.
+    """
+
+    is_unloaded: bool
+    revision: int
+    at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class AliasChange:
     """An alias that was moved; ``version`` is None where it was removed."""
 
@@ -81,12 +96,19 @@ class CatalogueState:
         versions: available and retired ones, by model and number.
         aliases: from model to alias to version.
         traffic: of the models that have any.
+        service: of the models that an operator has ever loaded or unloaded, those at paths too.
     """
 
     revision: int = 0
     versions: tuple[VersionRecord, ...] = ()
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    service: Mapping[str, Service] = field(default_factory=dict)
+
+    def is_unloaded(self, model: str) -> bool:
+        """Tell whether an operator took a model out of service."""
+        service = self.service.get(model)
+        return service is not None and service.is_unloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +202,14 @@ class VersionStore(Protocol):
             UnknownModel: there is no such model.
             UnknownVersion: a share is not 0, and the model has no candidate.
         """
+        ...
+
+    def unload(self, model: str, by: str) -> None:
+        """Take a model out of service until it is loaded; it may be one that only paths have."""
+        ...
+
+    def load(self, model: str, by: str) -> None:
+        """Put a model into service, and have workers try again what they failed to load of it."""
         ...
 
     def history(self, model: str) -> Sequence[AliasChange]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
@@ -68,12 +68,26 @@ def open_versions(url: str) -> VersionStore:
 def has_versions(url: str) -> bool:
     """Tell whether a database holds a version, without the library that reads everything else.
 
-    It is asked several times a second by servers that follow a catalogue which may never come.
     Of a database that is no SQLite file it is taken for granted.
 
     Args:
         url: as SQLAlchemy writes it.
     """
+    return _has_row(url, "versions")
+
+
+def has_catalogue(url: str) -> bool:
+    """Tell whether a database has anything for workers to follow, as :func:`has_versions` does.
+
+    It is asked several times a second by servers that follow a catalogue which may never come.
+
+    Args:
+        url: as SQLAlchemy writes it.
+    """
+    return has_versions(url) or _has_row(url, "model_service")
+
+
+def _has_row(url: str, table: Literal["versions", "model_service"]) -> bool:
     file = sqlite_file(url)
     if file is None:
         return True
@@ -82,7 +96,8 @@ def has_versions(url: str) -> bool:
     uri = f"{file.resolve().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is not None
+            found = connection.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 two names
+            return found.fetchone() is not None
     except sqlite3.Error:
         return False  # No table yet, or somebody is making it.
 

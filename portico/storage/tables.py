@@ -103,6 +103,17 @@ TRAFFIC = Table(
     Column("by", String(100), nullable=False),
 )
 
+MODEL_SERVICE = Table(
+    "model_service",
+    METADATA,
+    Column("model", String(255), primary_key=True),
+    Column("is_unloaded", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("by", String(100), nullable=False),
+)
+"""What operators last said about models as a whole, also about those that only paths have."""
+
 WORKER_REPORTS = Table(
     "worker_reports",
     METADATA,

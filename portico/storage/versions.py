@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
@@ -16,6 +17,7 @@ from portico.serving.versions import (
     PRODUCTION,
     AliasChange,
     CatalogueState,
+    Service,
     Traffic,
     VersionRecord,
     VersionState,
@@ -27,6 +29,7 @@ from portico.storage.tables import (
     ALIAS_CHANGES,
     ALIASES,
     CATALOGUE,
+    MODEL_SERVICE,
     TRAFFIC,
     VERSIONS,
     WORKER_REPORTS,
@@ -82,8 +85,10 @@ class DatabaseVersionStore:
             for row in connection.execute(select(ALIASES)):
                 aliases[row.model][row.alias] = row.version
             shares = connection.execute(select(TRAFFIC)).all()
+            said = connection.execute(select(MODEL_SERVICE)).all()
         traffic = {row.model: Traffic(row.canary, row.shadow) for row in shares}
-        return CatalogueState(revision, versions, dict(aliases), traffic)
+        service = {row.model: Service(*row[1:]) for row in said}
+        return CatalogueState(revision, versions, dict(aliases), traffic, service)
 
     def reserve(self, model: str, version: int | None, by: str) -> VersionRecord:
         """Reserve a number for an import: ``version``, or the next one; invisible so far.
@@ -230,6 +235,24 @@ class DatabaseVersionStore:
                 row = {"model": model, **shares, "at": time.time(), "by": by}
                 connection.execute(insert(TRAFFIC).values(row))
             raise_revision(connection)
+
+    def unload(self, model: str, by: str) -> None:
+        """Take a model out of service until it is loaded; it may be one that only paths have."""
+        self._say(model, is_unloaded=True, by=by)
+
+    def load(self, model: str, by: str) -> None:
+        """Put a model into service, and have workers try again what they failed to load of it."""
+        self._say(model, is_unloaded=False, by=by)
+
+    def _say(self, model: str, *, is_unloaded: bool, by: str) -> None:
+        table = MODEL_SERVICE
+        with self._turn() as connection:
+            raise_revision(connection)
+            service = Service(
+                is_unloaded, connection.execute(_REVISION).scalar_one(), time.time(), by
+            )
+            connection.execute(delete(table).where(table.c.model == model))
+            connection.execute(insert(table).values(model=model, **asdict(service)))
 
     def history(self, model: str) -> Sequence[AliasChange]:
         """Return how the aliases were moved, the latest first."""

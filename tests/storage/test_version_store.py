@@ -441,3 +441,41 @@ def test_what_was_changed_is_there_after_opening_again(database: Database) -> No
     before = store.state()
     database.close()
     assert DatabaseVersionStore(database).state() == before
+
+
+def test_a_model_is_unloaded_until_it_is_loaded_be_it_here_or_only_at_a_path(
+    store: VersionStore,
+) -> None:
+    publish(store)
+    for name in ("churn", "at a path"):
+        before = store.revision()
+        store.unload(name, "ada")
+        state = store.state()
+        assert state.is_unloaded(name)
+        assert state.revision > before
+        assert (state.service[name].by, state.service[name].revision) == ("ada", state.revision)
+        assert abs(state.service[name].at - time.time()) < 60
+        store.load(name, "bob")
+        assert not store.state().is_unloaded(name)
+        assert store.state().service[name].by == "bob"
+    assert not store.state().is_unloaded("nobody")
+
+
+def test_what_is_said_again_of_a_model_is_news_to_workers(store: VersionStore) -> None:
+    store.load("churn", "ada")
+    first = store.state()
+    store.load("churn", "ada")
+    again = store.state()
+    assert again.revision > first.revision
+    assert again.service["churn"] != first.service["churn"]
+
+
+def test_an_unloaded_model_keeps_its_versions_and_aliases(store: VersionStore) -> None:
+    publish(store)
+    before = store.state()
+    store.unload("churn", "ada")
+    publish(store, promote=True)
+    state = store.state()
+    assert state.is_unloaded("churn")
+    assert state.versions[:1] == before.versions
+    assert aliases(store) == (2, None)

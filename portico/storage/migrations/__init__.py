@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The last step, and what a database that is up to date has noted in :data:`VERSION_TABLE`."""
 
 VERSION_TABLE: Final = "portico_schema"
