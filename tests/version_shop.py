@@ -19,7 +19,7 @@ from portico.serving.versions import PRODUCTION, WorkerReport
 from portico.serving.workers import worker_name
 from portico.storage.artefacts import LocalArtefacts
 from portico.storage.database import open_database
-from portico.storage.opening import has_versions
+from portico.storage.opening import has_catalogue
 from portico.storage.versions import DatabaseVersionStore
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Worker:
         self.follower = Follower(
             self.catalogue,
             lambda: DatabaseVersionStore(open_database(url)),
-            lambda: has_versions(url),
+            lambda: has_catalogue(url),
             **options,
         )
         self.follower.start()

@@ -112,6 +112,7 @@ class InferRoute:
         self._targets: dict[str, tuple[ServedModel, str]] = {}
         self._canaries: dict[str, Model] = {}
         self._revision = -1
+        catalogue.tell_dropped(self._forget)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -144,6 +145,11 @@ class InferRoute:
             return None
         served = tried_by(model, caller_of(environ)) or model.current.served
         return (served, CURRENT) if served else None
+
+    def _forget(self) -> None:
+        """Let go of versions that are gone, though nobody asks any more."""
+        self._targets = {}
+        self._revision = -1
 
     def _refresh(self) -> None:
         # Read first: a change that comes in meanwhile makes the next request refresh again.

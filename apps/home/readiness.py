@@ -16,12 +16,13 @@ def is_ready(catalogue: Catalogue) -> bool:
     """Tell whether the start is over and something can answer.
 
     One model that is broken, hangs or loads another version does not take the others out of
-    service; a gateway in which nothing answers is not ready. One without models is: it has pages
-    to show. One that cannot reach its version store does not know whether it has any.
+    service; a gateway in which nothing answers is not ready. One without models, or whose models
+    an operator has all unloaded, is: it has pages to show. One that cannot reach its
+    version store does not know whether it has any.
     """
     if catalogue.is_starting():
         return False
-    models = catalogue.models()
+    models = [m for m in catalogue.models() if m.current.state is not State.UNLOADED]
     if not models:
         return not catalogue.lost_store
     return any(model.current.state is State.READY for model in models)

@@ -94,7 +94,7 @@ def _warning(model: Model, found: Version, asked: str | None) -> str:
 
 def _not_there(model: Model, version: Version) -> Response:
     response = make_response(render_template("not_there.html", model=model, version=version), 503)
-    if version.state is not State.FAILED:
+    if version.state not in (State.FAILED, State.UNLOADED):
         response.headers["Refresh"] = str(REFRESH_SECONDS)
         response.retry_after = REFRESH_SECONDS
     return response

@@ -57,10 +57,15 @@ class State(StrEnum):
     """It is loaded and asked, but it does not answer as it should."""
 
     FAILED = "failed"
+    UNLOADED = "unloaded"
+    """An operator took the model out of service; only an operator brings it back."""
 
 
 _STORE_SECONDS: Final = 10.0
 """How long a file that may have been imported waits for the store's word."""
+
+_LOOK_SECONDS: Final = 5.0
+"""How long a start waits at most to learn from the store which models are unloaded."""
 
 _ANSWERING: Final = frozenset({State.READY, State.UNREADY})
 
@@ -183,12 +188,16 @@ class Catalogue:
         self._paths = _by_model(artefacts)
         self._models = {name: Model(name, versions) for name, versions in self._paths.items()}
         self._changing = threading.Lock()
+        self._has_started = False
+        self._caches: list[Callable[[], None]] = []
         self.revision = 0
         """Grows with each change, so that what was looked up can be kept until then."""
         self.ask: Callable[[Version], None] = _nobody
         """Is told of a version that is available and was asked; a follower loads it."""
         self.awaits_store = False
         """Whether a follower has yet to bring what the store wanted at the start."""
+        self.awaits_look = False
+        """Whether a follower has yet to look at the store for the first time."""
         self.lost_store = False
         """Whether a follower cannot reach the store, so that nobody knows what it wants."""
 
@@ -247,19 +256,25 @@ class Catalogue:
         if served is not None:
             return served
         self.call_for(found)
+        if found.state is State.UNLOADED:
+            raise ModelUnavailable(f"model '{name}' was unloaded by an operator")
         if found.state is State.FAILED:
             raise ModelUnavailable(f"model '{name}' version {found.name} failed to load")
         raise ModelUnavailable(f"model '{name}' is loading", retry_after=1)
 
     def call_for(self, version: Version) -> None:
         """Have a version loaded that is only available."""
-        if version.state is State.AVAILABLE:
+        with self._changing:
+            if version.state is not State.AVAILABLE:
+                return
             version.state = State.LOADING
-            self.ask(version)
+        self.ask(version)
 
     def is_starting(self) -> bool:
         """Tell whether something has yet to be loaded, or to fail, for the first time."""
-        return self.awaits_store or any(
+        if self.awaits_store or self._has_started:
+            return self.awaits_store
+        return any(
             version.state is State.LOADING
             for versions in self._paths.values()
             for version in versions
@@ -321,8 +336,12 @@ class Catalogue:
     def settle(self, version: Version, loaded: Loaded) -> None:
         """Note that a version was loaded and answers."""
         served = loaded.served
-        version.golden, version.manifest, version.size = loaded.golden, loaded.manifest, loaded.size
-        version.problem, version.served, version.state = "", served, State.READY
+        with self._changing:
+            if version.state is State.UNLOADED:
+                return  # An operator was faster; nobody holds what was loaded.
+            version.golden, version.manifest = loaded.golden, loaded.manifest
+            version.problem, version.served, version.size = "", served, loaded.size
+            version.state = State.READY
         self._changed(version, 1)
         self._metrics.info.labels(version.model, version.name, served.platform, served.sha256).set(
             1
@@ -330,8 +349,11 @@ class Catalogue:
 
     def fail(self, version: Version, problem: str) -> None:
         """Note that a version could not be loaded."""
-        is_news = problem != version.problem
-        version.problem, version.state = problem, State.FAILED
+        with self._changing:
+            if version.state is State.UNLOADED:
+                return
+            is_news = problem != version.problem
+            version.problem, version.state = problem, State.FAILED
         self._changed(version, 0)
         if is_news:
             log.error(
@@ -350,17 +372,28 @@ class Catalogue:
         event = "model_unready" if problem else "model_ready_again"
         tell(event, model=version.model, version=version.name, problem=problem)
 
-    def drop(self, version: Version) -> None:
-        """Let go of a version; it is closed when the last request that holds it is done."""
+    def drop(self, version: Version, left: State = State.AVAILABLE) -> None:
+        """Let go of a version; it is closed when the last request that holds it is done.
+
+        Args:
+            version: loaded or not.
+            left: the state in which it is left.
+        """
         with self._changing:
             served, version.served = version.served, None
-            version.state, version.problem = State.AVAILABLE, ""
+            version.state, version.problem = left, ""
         # A gauge that several processes write cannot be taken back: NaN says that nothing is said.
         self._changed(version, math.nan)
         if served:
+            for forget in self._caches:
+                forget()
             self._metrics.info.labels(
                 version.model, version.name, served.platform, served.sha256
             ).set(0)
+
+    def tell_dropped(self, forget: Callable[[], None]) -> None:
+        """Have a function called after a version was dropped, to free what it has kept of it."""
+        self._caches.append(forget)
 
     def open(self, version: Version) -> Loaded | str:
         """Open a version; return why not, in a sentence, where that fails."""
@@ -392,8 +425,13 @@ class Catalogue:
         started = monotonic()
         paths = [version for each in self._paths.values() for version in each]
         versions: list[Version] = []
+        deadline = started + _LOOK_SECONDS
+        while self.awaits_look and monotonic() < deadline:
+            sleep(0.005)
         for version in sorted(paths, key=_is_native):
             if _is_native(version) and self._is_imported(version):
+                continue
+            if version.state is State.UNLOADED:
                 continue
             versions.append(version)
             self._metrics.ready.labels(version.model, version.name).set(0)
@@ -402,9 +440,11 @@ class Catalogue:
                 self.fail(version, opened)
             else:
                 self.settle(version, opened)
+        self._has_started = True
         ready = sum(version.state is State.READY for version in versions)
         seconds = round(monotonic() - started, 2)
-        log.info("models_loaded", ready=ready, failed=len(versions) - ready, seconds=seconds)
+        failed = sum(version.state is State.FAILED for version in versions)
+        log.info("models_loaded", ready=ready, failed=failed, seconds=seconds)
 
 
 def _nobody(version: Version) -> None:
@@ -431,4 +471,5 @@ def _is_native(version: Version) -> bool:
 
 def _replaced(version: Version, stored: Version | None) -> bool:
     """Tell whether the store's version takes the place of one at a path."""
-    return stored is not None and (stored.answers or not version.answers)
+    waits = version.answers or version.state is State.UNLOADED
+    return stored is not None and (stored.answers or not waits)

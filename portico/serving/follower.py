@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from portico.serving.artefacts import Artefact
 from portico.serving.catalogue import State, Version
 from portico.serving.errors import StorageUnavailable
 from portico.serving.loads import Load, Loads
@@ -104,6 +105,7 @@ class Follower:
         self._store: VersionStore | None = None
         self._state: CatalogueState | None = None
         self._models: dict[str, Followed] = {}
+        self._at_paths: set[Version] = set()
         self._events: SimpleQueue[Load | Version | None] = SimpleQueue()
         self._loads = Loads(catalogue, self._events.put, load_timeout)
         self._told = WorkerReport(self._worker, -1, {}, 0.0)
@@ -112,6 +114,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         catalogue.ask = self._events.put
         catalogue.awaits_store = True
+        catalogue.awaits_look = True
 
     def start(self) -> None:
         """Begin to follow."""
@@ -178,6 +181,7 @@ class Follower:
             self._catalogue.lost_store = True
             return self._lost(error)
         finally:
+            self._catalogue.awaits_look = False
             if self._state is None:
                 self._catalogue.awaits_store = False
         if self._outage:
@@ -199,17 +203,51 @@ class Follower:
             if record.state is VersionState.AVAILABLE:
                 version = known.get((record.model, str(record.version)))
                 if version is None or version.source != record:
-                    version = Version(record, State.AVAILABLE)
+                    is_unloaded = state.is_unloaded(record.model)
+                    version = Version(record, State.UNLOADED if is_unloaded else State.AVAILABLE)
                 models.setdefault(record.model, Followed()).versions[record.version] = version
         for name, model in models.items():
             model.aliases = state.aliases.get(name, {})
             model.order = _order(store, name, model)
-        before, self._models, self._state = self._models, models, state
-        for name in before.keys() | models.keys():
+        names = self._models.keys() | models.keys()
+        said = self._state.service if self._state else state.service
+        self._models, self._state = models, state
+        for name in names:
             self._show(name)
         for version in set(known.values()).difference(self._versions()):
             self._loads.forget(version)
             self._catalogue.drop(version)
+        for name in {model.name for model in self._catalogue.models()}:
+            self._serve(name, is_told=state.service.get(name) != said.get(name))
+
+    def _serve(self, name: str, *, is_told: bool) -> None:
+        """Take a model out of service, or bring it back, as an operator has said.
+
+        Args:
+            name: of the model.
+            is_told: whether that was said since the last look; then what failed is tried again.
+        """
+        versions = {*self._catalogue.model(name).versions}
+        versions.update(self._models.get(name, Followed()).versions.values())
+        is_unloaded = self._state is not None and self._state.is_unloaded(name)
+        if is_told:
+            log.info("model_unloaded" if is_unloaded else "model_called_back", model=name)
+        for version in versions:
+            if is_unloaded and version.state is not State.UNLOADED:
+                self._loads.forget(version)
+                self._catalogue.drop(version, State.UNLOADED)
+            elif not is_unloaded and (
+                version.state is State.UNLOADED or (is_told and version.state is State.FAILED)
+            ):
+                self._bring_back(version)
+
+    def _bring_back(self, version: Version) -> None:
+        self._loads.forget(version)
+        if isinstance(version.source, Artefact):
+            self._catalogue.drop(version, State.LOADING)
+            self._at_paths.add(version)
+        else:
+            self._catalogue.drop(version)  # It is loaded where something wants it.
 
     def _tell(self, store: VersionStore) -> None:
         """Report once everything is as the store wants it, or has failed to be."""
@@ -229,7 +267,7 @@ class Follower:
             version.state in (State.AVAILABLE, State.LOADING)
             for model in self._models.values()
             for version in model.needed()
-        )
+        ) or any(version.state is State.LOADING for version in self._at_paths)
 
     def _problems(self) -> dict[str, str]:
         shown = [version for model in self._catalogue.models() for version in model.versions]
@@ -257,7 +295,9 @@ class Follower:
         for version in needed:
             self._catalogue.call_for(version)
         failed = [version for version in needed if version.state is State.FAILED]
-        self._loads.start([v for v in self._versions() if v.state is State.LOADING] + failed)
+        self._at_paths = {v for v in self._at_paths if v.state is State.LOADING}
+        loading = [v for v in self._versions() if v.state is State.LOADING]
+        self._loads.start([*loading, *self._at_paths, *failed])
         kept = {*needed, *(self._catalogue.model(name).current for name in self._models)}
         others = [version for version in self._versions() if version not in kept]
         for version in others:

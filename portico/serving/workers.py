@@ -21,6 +21,10 @@ SILENCE: Final = 3 * HEARTBEAT
 """Seconds after the last report of a worker until it counts as gone."""
 
 
+FIRST_REPORT: Final = 3.0
+"""Seconds that a worker may take to its first report, once there is something to follow."""
+
+
 def worker_name() -> str:
     """Return a name for this process that no other process of any machine has."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
@@ -56,12 +60,14 @@ class Takeover:
         return {r.worker: r.problems[key] for r in self.done if key in r.problems}
 
 
-def await_takeover(versions: VersionStore, seconds: float) -> Takeover:
+def await_takeover(versions: VersionStore, seconds: float, expected: int = 0) -> Takeover:
     """Wait until every living worker has taken the store's present revision over.
 
     Args:
         versions: where workers report.
         seconds: to wait at most.
+        expected: workers that ought to report. Those that have had nothing to follow so far have
+            never done so, and are given :data:`FIRST_REPORT` seconds.
     """
     revision = versions.revision()
     began = time.monotonic()
@@ -71,7 +77,8 @@ def await_takeover(versions: VersionStore, seconds: float) -> Takeover:
         done = [report for report in reports if report.revision >= revision]
         waiting = [report for report in reports if report.revision < revision]
         taken = time.monotonic() - began
-        if not waiting or taken >= seconds:
+        is_expecting = len(reports) < expected and taken < FIRST_REPORT
+        if (not waiting and not is_expecting) or taken >= seconds:
             return Takeover(done, waiting, taken)
         time.sleep(0.02)
 
