@@ -39,9 +39,10 @@ from portico.serving.follower import Follower
 from portico.serving.health import Health
 from portico.serving.metrics import DriftMetrics, PredictionMetrics
 from portico.serving.recorder import PredictionLog, Retention
+from portico.serving.repository import ModelRepository
 from portico.serving.shadow import Shadow
 from portico.storage.opening import (
-    has_versions,
+    has_catalogue,
     open_accounts,
     open_artefacts,
     open_drift,
@@ -147,7 +148,7 @@ def create_gateway(
         "api": compressible(
             api.create_app(site, catalogue, predictions.store, nobody_is_known=settings.is_local)
         ),
-        "v2": compressible(oip.create_app(site, catalogue)),
+        "v2": compressible(oip.create_app(site, catalogue, _repository(settings, catalogue))),
         "admin": console,
         "account": account.create_app(site, accounts),
     }
@@ -190,8 +191,17 @@ def _follower(settings: Settings, catalogue: Catalogue) -> Follower:
     return Follower(
         catalogue,
         lambda: open_versions(url),
-        lambda: has_versions(url),
+        lambda: has_catalogue(url),
         idle=settings.version_idle,
+        load_timeout=settings.load_timeout,
+    )
+
+
+def _repository(settings: Settings, catalogue: Catalogue) -> ModelRepository:
+    return ModelRepository(
+        catalogue,
+        lambda: open_versions(settings.database_url),
+        workers=settings.workers,
         load_timeout=settings.load_timeout,
     )
 

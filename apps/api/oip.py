@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 
     from apps.shell.site import Site
     from portico.serving.catalogue import Catalogue
+    from portico.serving.repository import ModelRepository
     from portico.serving.tensors import TensorSpec
 
-EXTENSIONS: Final = ("binary_tensor_data",)
+EXTENSIONS: Final = ("binary_tensor_data", "model_repository")
 """Protocol extensions that are implemented, for the server's metadata."""
 
 
-def create_app(site: Site, catalogue: Catalogue) -> InferRoute:
+def create_app(site: Site, catalogue: Catalogue, repository: ModelRepository) -> InferRoute:
     """Build the protocol's application, to be mounted at ``/v2``."""
     app = new_app(__name__, site)
     app.url_map.strict_slashes = False  # The protocol's paths answer with and without a slash.
     _add_server_routes(app, catalogue)
     _add_model_routes(app, catalogue)
-    add_repository_routes(app, catalogue)
+    add_repository_routes(app, catalogue, repository)
     return InferRoute(catalogue, app)
 
 

@@ -20,19 +20,24 @@ from sklearn.preprocessing import OneHotEncoder
 from tiny_onnx import FLOAT, STRING, classifier, constant, double, model, node, saved
 from werkzeug.test import Client
 
+from apps.api import oip
 from apps.shell.site import Site
 from portico.demos.recipe import write_joblib
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
 from portico.serving.catalogue import Catalogue
+from portico.serving.errors import StorageUnavailable
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.repository import ModelRepository
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from werkzeug.test import TestResponse
 
+    from apps.api.infer import InferRoute
     from portico.serving.predictions import PredictionStore
+    from portico.serving.versions import VersionStore
 
 SITE = Site("Models of ours")
 
@@ -195,3 +200,13 @@ def picture(kind: str = "png", colour: str = "white") -> bytes:
 def no_log() -> PredictionStore:
     """Stand where a prediction log would be opened, in tests that must not need one."""
     raise AssertionError("nothing here asks the prediction log")
+
+
+def protocol(catalogue: Catalogue) -> InferRoute:
+    """Build the protocol's application over a store that cannot be reached."""
+
+    def lost() -> VersionStore:
+        raise StorageUnavailable("the gateway's database cannot be reached")
+
+    repository = ModelRepository(catalogue, lost, workers=1, load_timeout=1.0)
+    return oip.create_app(SITE, catalogue, repository)

@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("sklearn", reason="the tests train their models with scikit-learn")
 pytest.importorskip("onnx", reason="the tests make their models with onnx")
 
-from api_models import SITE, client_of, load, no_log, picture
+from api_models import SITE, client_of, load, no_log, picture, protocol
 from prometheus_client import CollectorRegistry
 
-from apps.api import create_app, oip
+from apps.api import create_app
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import Artefact
 from portico.serving.catalogue import Catalogue
@@ -48,7 +48,7 @@ def client(catalogue: Catalogue) -> Client:
 
 @pytest.fixture
 def v2(catalogue: Catalogue) -> Client:
-    return client_of(oip.create_app(SITE, catalogue))
+    return client_of(protocol(catalogue))
 
 
 def answer_of(answer: TestResponse) -> dict[str, Any]:
@@ -361,11 +361,11 @@ def test_a_model_that_loads_says_when_to_come_back(tmp_path: Path) -> None:
     catalogue = Catalogue([artefact], Allowance(tmp_path / "allowed.json"), metrics)
     for app, path in (
         (create_app(SITE, catalogue, no_log), "/models/slow/predict"),
-        (oip.create_app(SITE, catalogue), "/models/slow/infer"),
+        (protocol(catalogue), "/models/slow/infer"),
     ):
         answer = client_of(app).post(path, json={})
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    ready = client_of(oip.create_app(SITE, catalogue)).get("/health/ready")
+    ready = client_of(protocol(catalogue)).get("/health/ready")
     assert (ready.status_code, ready.json) == (503, {"ready": False, "live": False})
 
 
@@ -415,7 +415,7 @@ def test_the_server_tells_what_it_is(v2: Client) -> None:
         told = answer_of(v2.get(path))
         assert told["name"] == "portico"
         assert isinstance(told["version"], str)
-        assert told["extensions"] == ["binary_tensor_data"]
+        assert told["extensions"] == ["binary_tensor_data", "model_repository"]
 
 
 def test_the_repository_lists_every_version_and_what_is_wrong_with_it(v2: Client) -> None:
@@ -436,6 +436,29 @@ def test_the_repository_lists_every_version_and_what_is_wrong_with_it(v2: Client
     assert ready == [entry for entry in index(json={}) if entry["state"] == "READY"]
     refused = v2.post("/repository/index", json={"ready": 1})
     assert [where for where, _ in problems(refused)] == ["ready"]
+
+
+@pytest.mark.parametrize("action", ["load", "unload"])
+def test_a_load_or_unload_that_cannot_be_done_says_why(v2: Client, action: str) -> None:
+    path = f"/repository/models/my flowers/{action}"
+    unknown = v2.post(f"/repository/models/nobody/{action}", json={"parameters": {}})
+    assert unknown.status_code == 404
+    assert unknown.json["code"] == "unknown_model"  # type: ignore[index]
+    for body in (b"{", b"[]", b'{"parameters": 1}'):
+        assert v2.post(path, data=body).status_code == 400
+    for body in (b"", b"{}", b'{"parameters": {"unload_dependents": true, "other": [1]}, "a": 1}'):
+        lost = v2.post(path, data=body)
+        assert (lost.status_code, lost.json["code"]) == (503, "storage_unavailable")  # type: ignore[index]
+    assert v2.get(path).status_code == 405
+    assert v2.get("/models/my flowers/ready").status_code == 200, "nothing has changed"
+
+
+@pytest.mark.parametrize("name", ["config", "file:1/model.onnx"])
+def test_a_model_inside_a_load_request_is_refused_rather_than_ignored(
+    v2: Client, name: str
+) -> None:
+    refused = v2.post("/repository/models/my flowers/load", json={"parameters": {name: "{}"}})
+    assert [where for where, _ in problems(refused)] == [f"parameters.{name}"]
 
 
 def test_health_is_told_in_both_ways_that_clients_read(v2: Client) -> None:
@@ -622,7 +645,7 @@ def test_a_version_that_comes_later_is_found(tmp_path: Path) -> None:
     metrics = PredictionMetrics(CollectorRegistry())
     artefact = Artefact("flowers", "1", file, tmp_path)
     catalogue = Catalogue([artefact], Allowance(tmp_path / "allowed.json"), metrics)
-    client = client_of(oip.create_app(SITE, catalogue))
+    client = client_of(protocol(catalogue))
     assert client.post("/models/flowers/infer", json=infer()).status_code == 503
     catalogue.load(30)
     assert client.post("/models/flowers/infer", json=infer()).status_code == 200

@@ -14,10 +14,10 @@ pytest.importorskip("onnx", reason="the tests make their models with onnx")
 pytest.importorskip("jsonschema_rs", reason="it comes with schemathesis")
 
 import jsonschema_rs
-from api_models import MAKERS, SITE, client_of, load, no_log, picture
+from api_models import MAKERS, SITE, client_of, load, no_log, picture, protocol
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from apps.api import create_app, oip
+from apps.api import create_app
 from apps.api.predict import CSV, FORM, JSON
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def client(catalogue: Catalogue) -> Client:
-    mounts = {"/api": create_app(SITE, catalogue, no_log), "/v2": oip.create_app(SITE, catalogue)}
+    mounts = {"/api": create_app(SITE, catalogue, no_log), "/v2": protocol(catalogue)}
     return client_of(DispatcherMiddleware(lambda e, s: [], mounts))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
 import sys
+import weakref
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +27,12 @@ from gateway.compose import Gateway, create_gateway
 from gateway.settings import Settings, SettingsError
 from middleware.log_format import render_json
 from middleware.log_sink import LogSink
+from portico.accounts.identity import Role
+from portico.accounts.passwords import Passwords
+from portico.accounts.ports import User
 from portico.serving.errors import ArtefactError
 from portico.storage.first_start import bootstrap
+from portico.storage.opening import database_url, open_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +138,7 @@ def whole(folder: Path, password: str) -> Iterator[Whole]:
         models=(folder / "models",),
         mounts=mounts,
         max_body_bytes=100_000,
+        workers=1,
     )
     yield made
     made.gateway.close()
@@ -179,6 +186,8 @@ def test_every_route_keeps_to_wsgi_and_answers(whole: Whole, operator: Client) -
         for method, path in routes(whole.flasks[name], prediction):
             if name == "account" and method == "POST":
                 continue  # Who is logged in is needed by other tests.
+            if path.endswith("/unload"):
+                continue  # So is the model.
             answer = operator.open(f"{prefix}{path}", method=method)
             asked += 1
             place = f"{method} {prefix}{path}"
@@ -201,6 +210,82 @@ def test_the_model_repository_is_for_operators_though_the_protocol_is_open(
     assert {entry["state"] for entry in operator.post("/v2/repository/index").json} == {"READY"}
     elsewhere = {"Sec-Fetch-Site": "cross-site"}
     check_error(operator.post("/v2/repository/index", headers=elsewhere), 403, "cross_origin")
+
+
+def test_loading_and_unloading_is_for_operators_though_the_protocol_is_open(
+    whole: Whole, client: Client, operator: Client, folder: Path
+) -> None:
+    accounts = open_accounts(database_url(folder / "state"))
+    accounts.add_user(User("vera", Role.VIEWER, Passwords().hash("correct horse"), 0.0))
+    viewer = whole.client()
+    fields = {"name": "vera", "password": "correct horse"}
+    assert viewer.post("/account/login", data=fields).status_code == 303
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    for action in ("load", "unload"):
+        path = f"/v2/repository/models/iris/{action}"
+        check_error(client.post(path), 401, "login_required")
+        check_error(viewer.post(path), 403, "forbidden")
+        check_error(operator.post(path, headers=elsewhere), 403, "cross_origin")
+    assert client.get("/v2/models/iris/ready").status_code == 200
+
+
+def test_an_unloaded_model_is_told_everywhere_and_harms_nobody(
+    whole: Whole, client: Client, operator: Client
+) -> None:
+    assert operator.post("/v2/repository/models/my flowers/unload").json == {}
+    refused = client.post("/v2/models/my flowers/infer", json=INFER)
+    error = check_error(refused, 503, "model_unavailable")
+    assert error["error"] == "model 'my flowers' was unloaded by an operator"
+    assert "Retry-After" not in refused.headers
+    check_error(client.post("/api/models/my flowers/predict", json={}), 503, "model_unavailable")
+    check_error(client.get("/v2/models/my flowers"), 503, "model_unavailable")
+    for path in ("ready", "versions/1/ready"):
+        assert client.get(f"/v2/models/my flowers/{path}").status_code == 503
+    for path in ("/readyz", "/v2/health/ready", "/v2/models/iris/ready"):
+        assert client.get(path).status_code == 200
+    assert client.get("/readyz").json["models"]["my flowers"] == {"1": "unloaded"}  # type: ignore[index]
+    page = client.get("/ui/models/my flowers")
+    assert page.status_code == 503
+    assert "An operator has taken this model out of service" in page.text
+    assert "Refresh" not in page.headers
+    assert "unloaded" in operator.get("/admin/models").text
+    index = operator.post("/v2/repository/index").json
+    (entry,) = (e for e in index if e["name"] == "my flowers")  # type: ignore[union-attr]
+    assert (entry["state"], entry["reason"]) == ("UNAVAILABLE", "unloaded")
+
+    for _ in range(2):  # What is loaded is not loaded again.
+        assert operator.post("/v2/repository/models/my flowers/load").json == {}
+        served = whole.gateway.catalogue.served("my flowers")
+    assert served is whole.gateway.catalogue.served("my flowers")
+    assert client.post("/v2/models/my flowers/infer", json=INFER).status_code == 200
+
+
+def test_nothing_holds_a_model_that_was_unloaded(
+    whole: Whole, client: Client, operator: Client
+) -> None:
+    for path in ("/v2/models/iris/infer", "/v2/models/iris/versions/1/infer"):
+        assert client.post(path, json=INFER).status_code == 200
+    assert client.get("/ui/models/iris").status_code == 200
+    closed: list[str] = []
+    for version in ("1", "2"):
+        served = whole.gateway.catalogue.served("iris", version)
+        weakref.finalize(served._batcher._runtime, closed.append, version)
+    del served
+    assert operator.post("/v2/repository/models/iris/unload").status_code == 200
+    gc.collect()
+    assert sorted(closed) == ["1", "2"]
+    assert operator.post("/v2/repository/models/iris/load").status_code == 200
+
+
+def test_a_gateway_whose_models_are_all_unloaded_is_ready(
+    whole: Whole, client: Client, operator: Client
+) -> None:
+    for name in MODELS:
+        assert operator.post(f"/v2/repository/models/{name}/unload").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/v2/health/ready").status_code == 200
+    for name in MODELS:
+        assert operator.post(f"/v2/repository/models/{name}/load").status_code == 200
 
 
 def check_error(answer: TestResponse, status: int, code: str | None = None) -> dict[str, Any]:

@@ -8,8 +8,13 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
+
+if TYPE_CHECKING:
+    from loadtests.server import Server
 
 pytestmark = pytest.mark.live
 
@@ -39,10 +44,21 @@ def environment(client: str) -> Path:
     return python
 
 
+def operator_cookie(gateway: Server) -> str:
+    """Sign in as the first user, and return the cookie of the session."""
+    form = urlencode({"name": "admin", "password": gateway.password})
+    kind = "application/x-www-form-urlencoded"
+    answer = gateway.ask("POST", "/account/login", form, Content_Type=kind)
+    return str(answer.headers["Set-Cookie"].partition(";")[0])
+
+
 @pytest.mark.parametrize("client", ["tritonclient", "kserve"])
 def test_a_real_client_is_content(client, gateway):
+    given = [f"127.0.0.1:{gateway.port}"]
+    if client == "tritonclient":
+        given.append(operator_cookie(gateway))
     done = subprocess.run(
-        [environment(client), DRIVERS / f"drive_{client}.py", f"127.0.0.1:{gateway.port}"],
+        [environment(client), DRIVERS / f"drive_{client}.py", *given],
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

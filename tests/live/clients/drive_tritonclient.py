@@ -66,7 +66,37 @@ def check_compression(client: triton.InferenceServerClient) -> None:
             assert np.array_equal(answer.as_numpy("y"), values)
 
 
-def main(host: str) -> None:
+def check_repository(client: triton.InferenceServerClient, cookie: str) -> None:
+    """Unload a model and load it again; the cookie is an operator's."""
+    headers = {"Cookie": cookie}
+
+    def state() -> tuple[str, str]:
+        index = client.get_model_repository_index(headers=headers)
+        (found,) = (entry for entry in index if entry["name"] == "identity-fp16")
+        return found["state"], found["reason"]
+
+    assert "model_repository" in client.get_server_metadata()["extensions"]
+    given = tensor("x", np.ones((1, 2), np.float16), "FP16", binary=True)
+    assert state() == ("READY", "")
+    client.unload_model("identity-fp16", headers=headers)
+    assert not client.is_model_ready("identity-fp16")
+    assert client.is_server_ready()
+    assert state() == ("UNAVAILABLE", "unloaded")
+    assert "unloaded by an operator" in refusal(client, "identity-fp16", given)
+    for _ in range(2):
+        client.load_model("identity-fp16", headers=headers)
+        assert client.is_model_ready("identity-fp16")
+    assert client.infer("identity-fp16", [given]).as_numpy("y").tolist() == [[1, 1]]
+    try:
+        client.load_model("nobody", headers=headers)
+    except InferenceServerException as error:
+        told = error.message()
+    else:
+        told = "an unknown model was loaded"
+    assert "there is no model 'nobody'" in told
+
+
+def main(host: str, cookie: str) -> None:
     client = triton.InferenceServerClient(host)
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -93,6 +123,7 @@ def main(host: str) -> None:
 
     check_datatypes(client)
     check_compression(client)
+    check_repository(client, cookie)
 
     pending = [client.async_infer("iris", [flower]) for _ in range(8)]
     assert all(one.get_result().as_numpy("label").shape == (3,) for one in pending)
@@ -102,4 +133,4 @@ def main(host: str) -> None:
     client.close()
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
