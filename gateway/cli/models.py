@@ -85,6 +85,9 @@ def list_models(paths: tuple[Path, ...], config: Path | None, state: Path | None
         if is_there:
             click.echo("\nAt paths:")
         print_models(load_catalogue(settings))
+    from gateway.cli.service import print_unloaded
+
+    print_unloaded(settings)
 
 
 @command.command()
@@ -234,6 +237,30 @@ def retire(name: str, version: str, config: Path | None, state: Path | None) -> 
     number = stores.find(name, version).version
     stores.versions.retire(name, number, getpass.getuser())
     click.echo(f"{name}: version {number} is retired")
+
+
+@command.command()
+@_store_options
+@_wait_option
+@click.argument("name")
+def unload(name: str, wait: float, config: Path | None, state: Path | None) -> None:
+    """Take the model NAME out of service on all workers, until it is loaded again."""
+    from gateway.cli.service import unload_model
+
+    if not unload_model(settings_from((), config, state=state), name, wait):
+        sys.exit(NOT_TAKEN_OVER)
+
+
+@command.command()
+@_store_options
+@_wait_option
+@click.argument("name")
+def load(name: str, wait: float, config: Path | None, state: Path | None) -> None:
+    """Bring the model NAME back into service; what failed to load of it is tried again."""
+    from gateway.cli.service import load_model
+
+    if not load_model(settings_from((), config, state=state), name, wait):
+        sys.exit(NOT_TAKEN_OVER)
 
 
 @command.command()

@@ -83,6 +83,8 @@ class Stores:
         """Say in a few words what the workers make of a version."""
         if record.state is VersionState.RETIRED:
             return ""
+        if self.state.is_unloaded(record.model):
+            return f"unloaded by {self.state.service[record.model].by}"
         if not self.workers:
             return "no server runs"
         key = f"{record.model}/{record.version}"

@@ -219,3 +219,37 @@ def test_nothing_heavy_is_imported_to_move_an_alias(shop: Shop) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_is_unloaded_and_loaded_by_command(shop: Shop, models: Commands) -> None:
+    worker = shop.worker()
+    told = models("unload", "m")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.splitlines()[0] == "m: out of service until it is loaded"
+    assert "taken over by 1 of 1 worker in" in told.out
+    assert worker.catalogue.model("m").current.state == "unloaded"
+    assert models("list").row("m", "1").endswith(f"unloaded by {getpass.getuser()}")
+    who = getpass.getuser()
+    assert models("list").out.splitlines()[-1] == f"m: out of service, unloaded by {who}"
+    told = models("load", "m")
+    assert (told.code, told.err) == (0, "")
+    assert worker.says() == 10
+    assert "out of service" not in models("list").out
+    assert "ready on" in models("list").row("m", "1")
+
+
+def test_loading_what_cannot_be_loaded_says_why(shop: Shop, models: Commands) -> None:
+    shop.file(1).write_bytes(b"no model")
+    shop.worker()
+    told = models("load", "m")
+    assert told.code == 1
+    assert "cannot serve m/1: 'model.onnx' was changed after the import" in told.out
+
+
+def test_unloading_what_the_catalogue_does_not_have_says_for_whom_it_counts(
+    models: Commands,
+) -> None:
+    told = models("unload", "other")
+    assert told.code == 0
+    assert "no server runs now" in told.out
+    assert "have: m; this counts for a 'other' that a server was given" in told.err
