@@ -1,7 +1,6 @@
 """gunicorn's configuration: values taken from the settings, and hooks. See docs/architecture.md."""
 
 import select
-import tempfile
 
 from gateway import process
 from gateway.roster import Roster
@@ -40,7 +39,7 @@ def on_starting(server):
     """Prepare what all workers share, before the first of them is forked."""
     adopt_gunicorn_loggers()
     process.prepare_state(_settings)
-    metrics = tempfile.TemporaryDirectory(prefix="portico-metrics-")
+    metrics = process.metrics_folder()
     server.portico_metrics = metrics  # Lives as long as the arbiter, then removes itself.
     WorkerSlots.of(server).prepare(metrics.name)
     process.load_code()

@@ -6,7 +6,6 @@ itself when it loads the application.
 
 from __future__ import annotations
 
-import tempfile
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +43,7 @@ def serve(settings: Settings) -> None:
         from granian.http import HTTP1Settings
     except ImportError:
         raise SettingsError("server: granian is missing; pip install 'portico[granian]'") from None
-    with tempfile.TemporaryDirectory(prefix="portico-metrics-") as metrics:
+    with process.metrics_folder() as metrics:
         process.prepare_state(settings)
         slots = WorkerSlots()
         slots.prepare(metrics)

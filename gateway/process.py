@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,15 @@ _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def has_shared_memory() -> bool:
     """Tell whether there is a memory file system that can be written."""
     return os.access("/dev/shm", os.W_OK | os.X_OK)  # noqa: S108 only asked about
+
+
+def metrics_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of this server's metrics, in memory where that is possible.
+
+    Each request writes to the files in it; on a disk the system would write them out all the time.
+    """
+    where = "/dev/shm" if has_shared_memory() else None  # noqa: S108 a folder of its own
+    return tempfile.TemporaryDirectory(prefix="portico-metrics-", dir=where)
 
 
 def model_threads(settings: Settings) -> int:

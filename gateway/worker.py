@@ -7,8 +7,8 @@ Requests are parsed and answered by gunicorn's own code.
 
 Only one of them waits at a time, as long as requests are quick: several threads in one interpreter
 hand it to each other at every read, write and model run, which under load costs more than the
-requests. As soon as a request takes longer, because a model is slow or a client is, more threads
-join in; after a second without such a request they rest again.
+requests. As soon as nobody gets on for a few milliseconds, because a model is slow or a client is,
+more threads join in; when that is over they rest again.
 
 Connections do not stick: one that was opened before another worker began to serve is given back
 after its next answer (``Connection: close``), so that the newcomer gets its share, and a worker
@@ -36,14 +36,14 @@ _ARRIVAL: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _STEP_BACK: Final = 0.002
 """Seconds that a worker with more connections lets the others take a new one."""
 
-SLOW: Final = 0.005
-"""Seconds after which a request no longer counts as quick."""
-
-_CALM: Final = 1.0
-"""Seconds without a slow request after which one thread is enough."""
+_LOOK: Final = 0.002
+"""Seconds between two looks at who gets on, while somebody is busy."""
 
 _TURN: Final = 0.02
-"""Seconds between two looks at who is slow, while nobody is busy."""
+"""Seconds between two looks while nobody is."""
+
+_CALM: Final = 1.0
+"""Seconds without being stuck after which half of the threads are enough."""
 
 _EXPIRY: Final = 1.0
 """Seconds between two looks at what has expired."""
@@ -79,7 +79,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._active: set[_RequestThread] = set()
         self._resting: list[_RequestThread] = []
         self._wanted = 1
-        self._last_slow = 0.0
+        self._seen: set[float] = set()
+        self._looked = self._stuck = 0.0
         self._changing = threading.Lock()
         super().init_process()
 
@@ -132,20 +133,23 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             Seconds until the next look.
         """
         now = time.monotonic()
-        busy = [thread.busy_since for thread in list(self._active) if thread.busy_since]
-        if busy and now - min(busy) > SLOW:
-            self._last_slow = now
-        if now - self._last_slow > _CALM:
-            self._wanted = 1
-        elif len(busy) >= len(self._active) and now - max(busy, default=now) > SLOW:
+        busy = {thread.busy_since for thread in list(self._active)}
+        # A look that came late says nothing: on a busy machine the others had no processor either.
+        is_stuck = busy == self._seen and 0.0 not in busy and now - self._looked < 2 * _LOOK
+        self._seen, self._looked = busy, now
+        if is_stuck:
             self._wanted = min(2 * self._wanted, self.cfg.threads)
+            self._stuck = now
+        elif self._wanted > 1 and now - self._stuck > _CALM:
+            self._wanted //= 2
+            self._stuck = now
         if len(self._active) < self._wanted:
             with self._changing:
                 while self._resting and len(self._active) < self._wanted:
                     thread = self._resting.pop()
                     self._active.add(thread)
                     thread.rest.release()
-        return SLOW if busy else _TURN
+        return _LOOK if busy != {0.0} else _TURN
 
     def _serve(self, mine: _RequestThread) -> None:
         poll, active = self._epoll.poll, self._active
