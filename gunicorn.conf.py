@@ -15,7 +15,7 @@ bind = _settings.address
 workers = _settings.workers
 # Where there is no epoll, as on a Mac, gunicorn's own threads answer.
 worker_class = "gateway.worker.GatewayWorker" if hasattr(select, "epoll") else "gthread"
-threads = _settings.threads
+threads = _settings.request_threads
 graceful_timeout = int(_settings.graceful_timeout)
 # Heartbeat of a worker in seconds, no limit for a request.
 timeout = 60

@@ -231,7 +231,7 @@ def _catalogue(
         Allowance.of(settings.state),
         metrics,
         threads=model_threads(settings),
-        concurrency=settings.threads,
+        concurrency=settings.request_threads,
         store=open_artefacts(settings.artefacts_url, settings.state),
         recorder_of=predictions.recorder,
     )

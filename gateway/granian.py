@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             interface=Interfaces.WSGI,
             workers=settings.workers,
-            blocking_threads=settings.threads,
+            blocking_threads=settings.request_threads,
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(pipeline_flush=True),
             websockets=False,

@@ -144,7 +144,12 @@ class Settings(BaseSettings):
         default="gunicorn", description="What answers the port; granian is an extra, and faster."
     )
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
-    threads: int = Field(8, ge=1, le=256, description="Request threads in each worker.")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Request threads in each worker; 0 is 40 under gunicorn, 2 under granian.",
+    )
     graceful_timeout: float = Field(
         30.0, gt=0, description="Seconds that requests in flight get at a stop or reload."
     )
@@ -256,6 +261,15 @@ class Settings(BaseSettings):
     def artefacts_url(self) -> str:
         """Where the artefact store is, as fsspec writes it; empty for the state folder."""
         return self.artefacts.get_secret_value()
+
+    @property
+    def request_threads(self) -> int:
+        """How many requests a worker answers at once.
+
+        Our gunicorn worker lets threads rest that are not needed, so there are enough to gather a
+        batch for a slow model. granian's compete for the interpreter at every request.
+        """
+        return self.threads or (40 if self.server == "gunicorn" else 2)
 
     @property
     def is_local(self) -> bool:
