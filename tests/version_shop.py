@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from loadtests.versions import publish
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
-from portico.serving.catalogue import Catalogue, State
+from portico.serving.catalogue import Catalogue
 from portico.serving.follower import Follower
 from portico.serving.metrics import PredictionMetrics
 from portico.serving.predictions import Prediction
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from portico.serving.models import State
     from portico.serving.service import ServedModel
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from portico.serving.catalogue import Model, Version
+    from portico.serving.models import Model, Version
 
 
 class VersionRow(NamedTuple):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from apps.shell.site import Site
-    from portico.serving.catalogue import Catalogue, Model, Version
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Model, Version
     from portico.serving.predictions import PredictionStore
 
 

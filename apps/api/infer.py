@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from msgspec import UnsetType
 
-    from portico.serving.catalogue import Catalogue, Model
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Model
     from portico.serving.predictions import Prediction
     from portico.serving.service import ServedModel
     from portico.serving.tensors import Tensors

@@ -17,7 +17,7 @@ from apps.shell.app import new_app
 from apps.shell.models import answering, begin_prediction, prediction_headers
 from middleware.body_input import read_body
 from portico import __version__
-from portico.serving.catalogue import State
+from portico.serving.models import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -26,7 +26,7 @@ from portico.serving.signature import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portico.serving.catalogue import Model
+    from portico.serving.models import Model
     from portico.serving.service import ServedModel
     from portico.serving.signature import Signature
 

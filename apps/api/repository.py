@@ -14,15 +14,16 @@ from flask import request
 
 from apps.api.json_answer import json_answer
 from middleware.body_input import read_body
-from portico.serving.catalogue import State
 from portico.serving.codecs.json_tensors import decode_json
 from portico.serving.errors import InvalidInput
+from portico.serving.models import State
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.typing import ResponseReturnValue
 
-    from portico.serving.catalogue import Catalogue, Version
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Version
     from portico.serving.repository import ModelRepository
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portico.serving.catalogue import State
+from portico.serving.models import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from portico.serving.catalogue import Catalogue, Model
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Model
 
 
 def is_ready(catalogue: Catalogue) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import make_response, render_template, request
 
 from apps.shell.models import answering, prediction_headers
-from portico.serving.catalogue import State
+from portico.serving.models import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from flask import Response
     from flask.typing import ResponseReturnValue
 
-    from portico.serving.catalogue import Catalogue, Model, Version
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Model, Version
     from portico.serving.service import ServedModel
 
 REFRESH_SECONDS: Final = 2

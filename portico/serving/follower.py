@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from portico.serving.artefacts import Artefact
-from portico.serving.catalogue import State, Version
 from portico.serving.errors import StorageUnavailable
 from portico.serving.loads import Load, Loads
+from portico.serving.models import State, Version
 from portico.serving.versions import (
     PRODUCTION,
     CatalogueState,

@@ -21,8 +21,9 @@ from portico.serving.predictions import Prediction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from portico.serving.catalogue import Catalogue, Version
+    from portico.serving.catalogue import Catalogue
     from portico.serving.golden import Golden
+    from portico.serving.models import Version
     from portico.serving.service import ServedModel
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,9 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from portico.serving.catalogue import Catalogue, Version
+    from portico.serving.catalogue import Catalogue
     from portico.serving.loader import Loaded
+    from portico.serving.models import Version
 
 log = structlog.get_logger(__name__)
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    from portico.serving.catalogue import Catalogue, Model
+    from portico.serving.catalogue import Catalogue
+    from portico.serving.models import Model
     from portico.serving.predictions import Prediction, Recorder
     from portico.serving.service import ServedModel
 

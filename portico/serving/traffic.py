@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from portico.serving.versions import CANDIDATE
 
 if TYPE_CHECKING:
-    from portico.serving.catalogue import Model
+    from portico.serving.models import Model
     from portico.serving.service import ServedModel
 
 

@@ -14,8 +14,9 @@ from apps.home.readiness import is_ready
 from apps.shell.site import MountInfo, Site
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import Artefact
-from portico.serving.catalogue import Catalogue, State
+from portico.serving.catalogue import Catalogue
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.models import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

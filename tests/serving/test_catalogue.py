@@ -17,7 +17,7 @@ from tiny_onnx import classifier, double, saved
 from portico.serving import loader as module
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts, sha256_of
-from portico.serving.catalogue import Catalogue, State
+from portico.serving.catalogue import Catalogue
 from portico.serving.errors import (
     ArtefactError,
     ModelUnavailable,
@@ -25,6 +25,7 @@ from portico.serving.errors import (
     UnknownVersion,
 )
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.models import State
 from portico.serving.predictions import Prediction
 
 if TYPE_CHECKING:

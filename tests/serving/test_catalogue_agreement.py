@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from version_shop import Shop, Worker, soon
 
-from portico.serving.catalogue import State
 from portico.serving.errors import ServingError, UnknownModel
+from portico.serving.models import State
 from portico.serving.versions import CANDIDATE, PRODUCTION, VersionState
 
 LARGEST = 5

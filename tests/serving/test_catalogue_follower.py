@@ -18,8 +18,8 @@ from version_shop import Shop, says, soon
 
 from portico.serving import follower as module
 from portico.serving import loader
-from portico.serving.catalogue import State
 from portico.serving.errors import ModelUnavailable, UnknownModel, UnknownVersion
+from portico.serving.models import State
 from portico.serving.versions import CANDIDATE, PRODUCTION, Traffic, WorkerReport
 from portico.serving.workers import living, worker_name
 from portico.storage.database import open_database

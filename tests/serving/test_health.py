@@ -18,10 +18,11 @@ from version_shop import Shop, soon
 
 from portico.serving.allowance import Allowance
 from portico.serving.artefacts import find_artefacts
-from portico.serving.catalogue import Catalogue, State
+from portico.serving.catalogue import Catalogue
 from portico.serving.errors import ModelFailed, ModelRefused, QueueFull, ServingError
 from portico.serving.health import Health
 from portico.serving.metrics import PredictionMetrics
+from portico.serving.models import State
 from portico.serving.predictions import Prediction
 from portico.serving.runtimes.onnx import ONNXModel
 

@@ -17,8 +17,8 @@ from tiny_onnx import double, saved
 from version_shop import Shop, says, soon
 
 from portico.serving import loader
-from portico.serving.catalogue import State
 from portico.serving.errors import ModelUnavailable, UnknownModel
+from portico.serving.models import State
 from portico.serving.repository import ModelRepository
 
 if TYPE_CHECKING:
