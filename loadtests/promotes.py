@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from loadtests.load import Load
 from loadtests.server import ask, portico
 from loadtests.versions import publish
 from portico.serving.versions import PRODUCTION
@@ -25,8 +25,6 @@ from portico.storage.opening import database_url, open_artefacts, open_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from loadtests.server import Server
     from portico.serving.versions import VersionStore, WorkerReport
@@ -72,7 +70,7 @@ class Outcome:
         )
 
 
-class CheckedLoad:
+class CheckedLoad(Load):
     """Threads that ask without a pause, each on a connection of its own, and check each answer.
 
     Args:
@@ -81,33 +79,16 @@ class CheckedLoad:
     """
 
     def __init__(self, server: Server, threads: int) -> None:
+        super().__init__(threads)
         self._server = server
-        self._is_over = False
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
         self.answers: list[tuple[float, int]] = []
         """When each request was sent, and the version that answered it."""
         self.failures: list[str] = []
 
-    def __enter__(self) -> Self:
-        """Start asking."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop asking."""
-        self._is_over = True
-        for thread in self._threads:
-            thread.join(30)
-
-    def _run(self) -> None:
+    def ask_until_stopped(self) -> None:
+        """Ask, and hold each answer against what it says."""
         connection = self._server.connect()
-        while not self._is_over:
+        while not self.stopped.is_set():
             sent = time.monotonic()
             try:
                 answer = ask(connection, "POST", f"/v2/models/{MODEL}/infer", BODY)

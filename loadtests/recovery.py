@@ -7,28 +7,23 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from dataclasses import dataclass, field
 from http.client import HTTPException
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from loadtests.load import Load
 from loadtests.server import ask, wait_until
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from loadtests.server import Server
 
 SETTLE: Final = 2.0
 """Seconds that are measured before and after."""
 
 
-@dataclass
-class TimedLoad:
-    """Threads that ask over and over, and note when each answer came and how long it took.
+class TimedLoad(Load):
+    """Asks over and over, and notes when each answer came and how long it took.
 
     Attributes:
         answers: time of each good answer, and the seconds that it took.
@@ -36,32 +31,13 @@ class TimedLoad:
         broken: requests that were sent and got no answer.
     """
 
-    server: Server
-    path: str
-    body: bytes
-    threads: int = 16
-    answers: list[tuple[float, float]] = field(default_factory=list)
-    failed: int = 0
-    broken: int = 0
-
-    def __enter__(self) -> Self:
-        """Start asking."""
-        self._stop = threading.Event()
-        self._running = [threading.Thread(target=self._run) for _ in range(self.threads)]
-        for thread in self._running:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop asking."""
-        self._stop.set()
-        for thread in self._running:
-            thread.join(30)
+    def __init__(self, server: Server, path: str, body: bytes, threads: int = 16) -> None:
+        super().__init__(threads)
+        self._server = server
+        self._path = path
+        self._body = body
+        self.answers: list[tuple[float, float]] = []
+        self.failed = self.broken = 0
 
     def rate(self, begin: float, end: float) -> float:
         """Return the answers a second between two times."""
@@ -71,12 +47,13 @@ class TimedLoad:
         """Return the median latency in seconds of the answers between two times."""
         return median(seconds for at, seconds in self.answers if begin <= at < end)
 
-    def _run(self) -> None:
-        connection = self.server.connect()
-        while not self._stop.is_set():
+    def ask_until_stopped(self) -> None:
+        """Ask, and note what came."""
+        connection = self._server.connect()
+        while not self.stopped.is_set():
             begin = time.monotonic()
             try:
-                status = ask(connection, "POST", self.path, self.body).status
+                status = ask(connection, "POST", self._path, self._body).status
             except (OSError, HTTPException):
                 connection.close()
                 self.broken += 1

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from loadtests.load import Load
 from loadtests.server import ask, wait_until
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from loadtests.server import Server
 
 
-class SteadyLoad:
+class SteadyLoad(Load):
     """Threads that post one body over and over; a connection that breaks is opened anew.
 
     Attributes:
@@ -40,36 +38,19 @@ class SteadyLoad:
     def __init__(
         self, server: Server, path: str, body: bytes, *, threads: int = 8, pause: float = 0.0
     ) -> None:
+        super().__init__(threads)
         self._server = server
         self._path = path
         self._body = body
         self._pause = pause
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
         self.answered = self.broken = self.refused = 0
 
-    def __enter__(self) -> Self:
-        """Start asking."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop asking; the counts are final afterwards."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _run(self) -> None:
+    def ask_until_stopped(self) -> None:
+        """Ask, and add up what came."""
         answered = broken = refused = 0
         connection = self._server.connect()
-        while not self._stop.is_set():
+        while not self.stopped.is_set():
             try:
                 status = ask(connection, "POST", self._path, self._body).status
             except (OSError, HTTPException):

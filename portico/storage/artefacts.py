@@ -12,16 +12,16 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from portico.serving.errors import ArtefactError
+from portico.serving.locked_folders import lock, make_locked
 from portico.serving.manifest import MANIFEST, file_names, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY: Final = ".new-"
@@ -80,7 +80,7 @@ class LocalArtefacts:
         """Remove what killed processes have left behind; what is being written stays."""
         for path in self._folder.glob(f"{_TEMPORARY}*"):
             # Somebody else may write it, or sweep it at the same time.
-            with suppress(OSError), _closing(_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)):
+            with suppress(OSError), _closing(lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)):
                 shutil.rmtree(path)
 
     def holds(self, digest: str) -> bool:
@@ -116,22 +116,12 @@ class LocalArtefacts:
     @contextmanager
     def _new_folder(self) -> Iterator[Path]:
         """Give a temporary folder that is removed at the end, unless it was renamed."""
-        path, descriptor = self._make_locked()
+        path, descriptor = make_locked(self._folder, _TEMPORARY)
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)
-
-    def _make_locked(self) -> tuple[Path, int]:
-        while True:
-            path = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
-            # Before it is locked, a sweep may take it for one that was left behind.
-            with suppress(FileNotFoundError):
-                descriptor = _lock(path, fcntl.LOCK_EX)
-                if path.exists():
-                    return path, descriptor
-                os.close(descriptor)
 
     def _take(self, new: Path, digest: str) -> None:
         """Make a temporary folder the one of a version, durably; one that is there stays."""
@@ -187,21 +177,6 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _lock(folder: Path, how: int) -> int:
-    """Lock a folder until the descriptor that is returned, or the process, ends.
-
-    Raises:
-        OSError: the folder is gone, or somebody else holds the lock and ``how`` does not wait.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 @contextmanager

@@ -9,18 +9,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from portico.serving.errors import ServingError
+from portico.serving.locked_folders import lock, make_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from portico.serving.versions import ArtefactStore, VersionStore
 
@@ -64,7 +64,7 @@ def staged(state: Path, versions: VersionStore, artefacts: ArtefactStore) -> Ite
     """
     home = _home(state)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder, descriptor = _make_locked(home)
+    folder, descriptor = make_locked(home)
     try:
         try:
             yield folder
@@ -96,7 +96,7 @@ def clean(state: Path, versions: VersionStore, artefacts: ArtefactStore, seconds
     cleaned = 0
     for folder in sorted(_home(state).glob("*")):
         with suppress(OSError):
-            descriptor = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 _undo(folder, versions, artefacts)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -120,29 +120,3 @@ def _undo(folder: Path, versions: VersionStore, artefacts: ArtefactStore) -> Non
 
 def _home(state: Path) -> Path:
     return state / "staging"
-
-
-def _make_locked(home: Path) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(dir=home))
-        # Before it is locked, a start beside may take it for one that was left behind.
-        with suppress(FileNotFoundError):
-            descriptor = _lock(folder, fcntl.LOCK_EX)
-            if folder.exists():
-                return folder, descriptor
-            os.close(descriptor)
-
-
-def _lock(folder: Path, how: int) -> int:
-    """Lock a folder for as long as the descriptor that is returned is open.
-
-    Raises:
-        OSError: the folder is gone, or somebody else holds the lock and ``how`` does not wait.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
