@@ -79,13 +79,12 @@ def test_a_stop_loses_nothing(demos: tuple[Path, list[Path]], tmp_path: Path) ->
         assert all(found(second, prediction) for prediction in ids)
 
 
-def test_a_kill_loses_at_most_the_last_moment(server: Server) -> None:
+def test_a_kill_loses_nothing_older_than_a_moment(server: Server) -> None:
     early = predict(server, 20)
     time.sleep(1.0)  # Four times the interval in which the log is written.
-    late = predict(server, 20)
+    predict(server, 5)
     for worker in server.workers():
         os.kill(worker, signal.SIGKILL)
     wait_until(lambda: found(server, early[0]), server, 30)
     assert all(found(server, prediction) for prediction in early)
     assert server.metric("portico_predictions_dropped_total") == 0
-    assert len([prediction for prediction in late if not found(server, prediction)]) <= 20
