@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _ARRIVAL: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 """One thread is told once that a connection can be read, then it is armed anew."""
 
-_STEP_BACK: Final = 0.002
-"""Seconds that a worker with more connections lets the others take a new one."""
+_STEPS_BACK: Final = 4
+"""How often a worker with more connections lets the others take a new one first."""
 
 _LOOK: Final = 0.002
 """Seconds between two looks at who gets on, while somebody is busy."""
@@ -79,6 +79,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._active: set[_RequestThread] = set()
         self._resting: list[_RequestThread] = []
         self._wanted = 1
+        self._steps_back = 0
         self._seen: set[float] = set()
         self._looked = self._stuck = 0.0
         self._changing = threading.Lock()
@@ -102,7 +103,9 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
                 continue
             expiry = time.monotonic() + _EXPIRY
             self.notify()
-            self.set_accept_enabled(len(self._open) < self.worker_connections)
+            if len(self._open) >= self.worker_connections:
+                with self._changing:
+                    self.set_accept_enabled(False)
             if not self.is_parent_alive():
                 break
             self._close_expired()
@@ -133,6 +136,9 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             Seconds until the next look.
         """
         now = time.monotonic()
+        if self.alive and not self._accepting and len(self._open) < self.worker_connections:
+            with self._changing:
+                self.set_accept_enabled(True)
         busy = {thread.busy_since for thread in list(self._active)}
         # A look that came late says nothing: on a busy machine the others had no processor either.
         is_stuck = busy == self._seen and 0.0 not in busy and now - self._looked < 2 * _LOOK
@@ -179,18 +185,25 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             return True
 
     def _accept(self, listener: socket.socket) -> None:
-        if self._open and self.roster.has_less(self.portico_slot, len(self._open)):
-            time.sleep(_STEP_BACK)
+        if self._steps_back < _STEPS_BACK and self._has_more_than_others():
+            with self._changing:
+                self._steps_back += 1
+                self.set_accept_enabled(False)  # Until the main thread's next look.
+            return
         try:
             client, address = listener.accept()
         except OSError:
             return  # Another worker was faster, or the client is gone.
+        self._steps_back = 0
         conn = TConn(self.cfg, client, address, listener.getsockname())
         conn.born = self.roster.starts
         conn.data_ready = True  # It is handled once epoll says so.
         self._open.add(conn)
         self.roster.count(self.portico_slot, len(self._open))
         self._wait_for(conn, self._epoll.register)
+
+    def _has_more_than_others(self) -> bool:
+        return bool(self._open) and self.roster.has_less(self.portico_slot, len(self._open))
 
     def _answer(self, conn: Any) -> None:
         try:

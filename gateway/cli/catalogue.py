@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
-from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.options import artefacts_of
+from gateway.cli.terminal import terminal
 from portico.serving.allowance import Allowance
 from portico.serving.catalogue import Catalogue
 from portico.serving.metrics import PredictionMetrics
@@ -52,7 +52,7 @@ def print_models(catalogue: Catalogue) -> None:
                 served.platform if served else "",
                 takes or version.problem,
             )
-    Console(soft_wrap=False).print(table)
+    terminal().print(table)
 
 
 def _shortened(names: list[str], shown: int = 5) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gateway.cli.terminal import terminal
 from portico.serving.signature import AnswerKind
 from portico.serving.signature_json import signature_from_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from portico.serving.importing.order import Imported
     from portico.serving.manifest import Manifest, ParityCheck, ParityReport
 
@@ -42,7 +44,7 @@ def print_import(imported: Imported, alias: str, next_command: str, seconds: flo
         next_command: for the reader to give.
         seconds: that it took.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     manifest, name = imported.manifest, escape(f"{imported.model} version {imported.version}")
     source = escape(manifest.source.file)
     if imported.is_new:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gateway.cli.terminal import terminal
 from gateway.settings import SettingsError
 from portico.serving.allowance import Allowance
 from portico.serving.loader import Loader
@@ -56,7 +56,7 @@ def run_replay(
 
 def print_replay(report: ReplayReport, name: str, version: str) -> None:
     """Print what changed, the worst rows side by side, and how long both versions took."""
-    console = Console(highlight=False)
+    console = terminal()
     if not report.requests:
         console.print(f"{name}: the log holds no request with inputs that production answers")
         return

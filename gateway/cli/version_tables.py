@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gateway.cli.terminal import terminal
 from portico.serving.errors import ArtefactError
 from portico.serving.signature_json import signature_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from gateway.cli.versions import Stores
     from portico.serving.manifest import Manifest, ParityReport
@@ -44,7 +46,7 @@ def print_versions(stores: Stores) -> None:
                 ),
             )
         )
-    Console(soft_wrap=False).print(table)
+    terminal().print(table)
 
 
 def parity_word(manifest: Manifest) -> str:
@@ -56,7 +58,7 @@ def parity_word(manifest: Manifest) -> str:
 
 def print_version(stores: Stores, record: VersionRecord) -> None:
     """Print all that is known about one version, and how the model's aliases were moved."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     manifest = stores.manifest(record)
     facts = Table.grid(padding=(0, 2))
     for name, value in {**_standing(stores, record), **facts_of(manifest)}.items():
@@ -131,7 +133,7 @@ def print_difference(stores: Stores, one: VersionRecord, other: VersionRecord) -
     table = _table("", f"version {one.version}", f"version {other.version}")
     for name, left, right in _differences(_all_facts(stores, one), _all_facts(stores, other)):
         table.add_row(name, escape(left) or "none", escape(right) or "none")
-    console = Console(soft_wrap=False, highlight=False)
+    console = terminal()
     if table.row_count:
         console.print(table)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, make_url
@@ -194,16 +195,20 @@ def _postgresql(url: URL) -> Engine:
 
 
 def _make_private(path: str) -> None:
-    """Make the file readable for its owner alone; SQLite gives its side files the same mode."""
+    """Make the file readable for its owner alone; SQLite gives its side files the same mode.
+
+    A file that is there is never opened: whoever closes a file gives up all locks that its process
+    holds on it (POSIX, `fcntl`), those of SQLite's other connections too, and the next process to
+    come would then delete the log that they still write to.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            Path(path).chmod(0o600)
     except OSError as error:
         sentence = "the file of the gateway's database cannot be opened"
         raise StorageUnavailable(sentence, str(error)) from error
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
 
 
 def _prepare_sqlite(connection: SQLiteConnection, _record: object) -> None:

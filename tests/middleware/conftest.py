@@ -54,6 +54,12 @@ def _call(app: Any, *, body: bytes = b"", validated: bool = True, **environ: Any
     return Answer(int(number), headers, content, seen["env"])
 
 
+@pytest.fixture(autouse=True)
+def _log_as_at_the_start():
+    """Forget what a command line run by an earlier test told structlog, which is process-wide."""
+    structlog.reset_defaults()
+
+
 @pytest.fixture
 def call() -> Callable[..., Answer]:
     return _call

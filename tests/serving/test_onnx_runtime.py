@@ -389,9 +389,8 @@ def test_numbers_of_rows_that_differ_are_the_inputs_fault(
 ) -> None:
     ports = [("a", FLOAT, ["n", 2]), ("b", FLOAT, ["n", 2])], [("y", FLOAT, ["n", 2])]
     runtime = opened(model([node("Add", ["a", "b"], ["y"])], *ports))
-    with pytest.raises(ModelRefused, match="Add") as caught:
+    with pytest.raises(ModelRefused, match="different numbers of rows: 'a' has 2, 'b' has 3"):
         runtime.run({"a": np.ones((2, 2), np.float32), "b": np.ones((3, 2), np.float32)}, None)
-    assert "/onnxruntime" not in caught.value.message
 
 
 def test_a_width_that_the_model_cannot_multiply_is_the_inputs_fault(

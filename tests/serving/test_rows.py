@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from portico.serving.codecs.rows import (
 from portico.serving.codecs.values import check_value, read_value
 from portico.serving.errors import InvalidInput
 from portico.serving.signature import Choice, Feature, Kind, Signature, features_of, kind_of
-from portico.serving.tensors import Datatype, Tensors, TensorSpec, limits_of
+from portico.serving.tensors import VARIABLE, Datatype, Tensors, TensorSpec, limits_of
 
 ASSETS = Path(__file__).parents[2].parent / "shared" / "assets"
 
@@ -419,3 +420,17 @@ def test_a_published_table_with_keys_and_targets_is_read() -> None:
     )["x"]
     assert array.shape == (150, 4)
     assert array[0].tolist() == pytest.approx([5.1, 3.5, 1.4, 0.2])
+
+
+def test_a_table_that_names_no_column_is_refused_even_where_all_may_be_missing() -> None:
+    spec = TensorSpec("age", Datatype.FP64, (VARIABLE, 1))
+    signature = Signature((spec,), (), features_of((spec,)))
+    feature = dataclasses.replace(signature.features[0], optional=True)
+    signature = dataclasses.replace(signature, features=(feature,))
+    assert len(tensors_from_csv(signature, "id,age\n1,\n")["age"]) == 1
+    with pytest.raises(InvalidInput, match="names none of the model's columns: age"):
+        tensors_from_csv(signature, "Age\n1\n")
+    with pytest.raises(InvalidInput, match="columns are separated by commas"):
+        tensors_from_csv(signature, "id;age\n1;2\n")
+    with pytest.raises(InvalidInput, match=r"rows\[1\]: is empty; give at least one of: age"):
+        tensors_from_rows(signature, [{"age": 1.0}, {}])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -69,3 +72,26 @@ def test_a_writer_is_not_stopped_by_a_reader(tmp_path: Path) -> None:
             reader.execute(text("SELECT * FROM users")).all()
             store.add_failure(b"k" * 32, None, 1.0)
         assert store.failures(b"k" * 32) is not None
+
+
+def test_another_opening_in_one_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Else the next process to come would take itself for the last and delete the log."""
+    file = tmp_path / "portico.db"
+    first, second = (open_database(f"sqlite:///{file}") for _ in range(2))
+    with first.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+    log = (tmp_path / "portico.db-wal").stat().st_ino
+    with second.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM t")
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "list(c.execute('SELECT * FROM t')); c.close()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    assert (tmp_path / "portico.db-wal").stat().st_ino == log
+    with first.write() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (7)")
+    first.close()
+    second.close()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT n FROM t").fetchall() == [(7,)]

@@ -39,6 +39,13 @@ def tensors_from_rows(signature: Signature, rows: Sequence[Row], where: str = "r
     if not rows:
         raise InvalidInput.at(where, "is empty; at least one row is expected")
     places = [f"{where}[{index}]" for index in range(len(rows))]
+    names = [f.name for f in _features(signature) if f.optional]
+    # Where a feature is required, its absence is told below.
+    if {} in rows and len(names) == len(signature.features):
+        known = ", ".join(names[:MAX_PROBLEMS])
+        raise InvalidInput.at(
+            places[list(rows).index({})], f"is empty; give at least one of: {known}"
+        )
     return _tensors(signature, rows, places, check_value, lambda place, name: f"{place}.{name}")
 
 
@@ -132,6 +139,12 @@ def _check_header(signature: Signature, header: list[str]) -> None:
     if missing:
         raise InvalidInput.of(
             [Problem("line 1", f"lacks the column '{name}'") for name in missing[:MAX_PROBLEMS]]
+        )
+    names = [f.name for f in _features(signature)]
+    if present.isdisjoint(names):
+        hint = "; columns are separated by commas" if ";" in header[0] else ""
+        raise InvalidInput.at(
+            "line 1", f"names none of the model's columns: {', '.join(names[:MAX_PROBLEMS])}{hint}"
         )
 
 

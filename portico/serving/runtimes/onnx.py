@@ -89,7 +89,8 @@ class ONNXModel:
             values = self._run(names, inputs, None)
         except (state.InvalidArgument, state.Fail) as error:
             # Kernels answer values and shapes that they cannot work on with these two.
-            raise ModelRefused(f"the model refused the input: {_reason(error)}") from error
+            reason = _uneven(inputs) or _reason(error)
+            raise ModelRefused(f"the model refused the input: {reason}") from error
         except Exception as error:
             raise ModelFailed("the model failed on this input") from error
         if self._zipmaps:
@@ -195,6 +196,15 @@ def _mended(
         for axis, (said, is_) in enumerate(zip(declared, true, strict=True))
     )
     return dataclasses.replace(spec, shape=shape)
+
+
+def _uneven(inputs: Tensors) -> str:
+    """Tell how many rows each input has, where they differ; some models want it so."""
+    rows = {name: len(array) for name, array in inputs.items() if array.ndim}
+    if len(set(rows.values())) < 2:
+        return ""
+    told = ", ".join(f"'{name}' has {count}" for name, count in rows.items())
+    return f"the inputs hold different numbers of rows: {told}"
 
 
 def _reason(error: Exception, path: Path | None = None) -> str:
