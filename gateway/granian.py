@@ -89,8 +89,6 @@ def _emptying(app: WSGIApplication) -> WSGIApplication:
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = app(environ, start_response)
-        if "portico.prediction" in environ:
-            return body  # Whatever begins a prediction has read what was asked.
         announced = environ.get("CONTENT_LENGTH") or ""
         # What is longer may never be sent, as a client that was told 413 knows better.
         if announced.isdecimal() and int(announced[:9]) <= _READ_ANYWAY:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import small_models
 
-from loadtests.server import Answer, ask, portico
+from loadtests.restarts import answers
+from loadtests.server import Answer, ask, portico, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ def gateway(
     small = small_models.write_all(tmp_path_factory.mktemp("small"))
     settings = {"max_body_bytes": 2_000_000, "server": request.param}
     with portico(folder, small, allow=pickles, settings=settings) as server:
+        # A connection from before the last worker began would be given back after one answer.
+        wait_until(lambda: len(server.workers()) == 2, server)
+        wait_until(lambda: all(answers(server, worker) for worker in server.workers()), server)
         yield server
 
 
