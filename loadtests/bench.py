@@ -152,8 +152,8 @@ class Bench:
         costs = [binary.over_a_socket(20) for _ in range(self._rounds)]
         as_bytes = [cost.binary for cost in costs]
         self.figures += [
-            Figure("1x3x224x224 as bytes, beside the run", median(as_bytes) * 1e3, "ms", 2.0),
-            Figure("the same as JSON", median(cost.json for cost in costs) * 1e3, "ms"),
+            Figure("1x3x224x224 as bytes, beside the run", median(as_bytes), "ms", 2.0),
+            Figure("the same as JSON", median(cost.json for cost in costs), "ms"),
         ]
 
     def batching(self) -> None:
