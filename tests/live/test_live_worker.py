@@ -52,11 +52,15 @@ def infer(connection: HTTPConnection) -> int:
 
 
 def test_connections_are_shared_out_among_the_workers(server: Server) -> None:
-    with ExitStack() as stack:
-        connections = [stack.enter_context(closing(server.connect())) for _ in range(CONNECTIONS)]
-        for connection in connections:
-            assert infer(connection) == 200
-        assert min(shares(server, connections).values()) >= CONNECTIONS // 4
+    def are_shared_out() -> bool:
+        with ExitStack() as stack:
+            new = [stack.enter_context(closing(server.connect())) for _ in range(CONNECTIONS)]
+            for connection in new:
+                assert infer(connection) == 200
+            return min(shares(server, new).values()) >= CONNECTIONS // 4
+
+    # A worker that gets no processor for a moment takes none, and that is right.
+    wait_until(are_shared_out, server)
 
 
 def test_a_new_worker_gets_its_share_of_kept_connections(server: Server) -> None:
